@@ -1,0 +1,52 @@
+"""The `vedette` command. Its subcommands are the entry points of the group `vedette.commands`, whoever brings them."""
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import EntryPoint, entry_points
+
+from vedette import __version__
+from vedette.contract.errors import VedetteError
+
+Command = Callable[[Sequence[str]], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a subcommand.
+
+    Returns:
+        0 fine, 1 a fault in what was given, 2 usage.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    commands = {point.name: point for point in entry_points(group="vedette.commands")}
+    if not arguments or arguments[0] in {"-h", "--help"}:
+        print(_overview(commands))
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print(f"vedette {__version__}")
+        return 0
+    if arguments[0] not in commands:
+        print(f"vedette: no command {arguments[0]!r}\n\n{_overview(commands)}", file=sys.stderr)
+        return 2
+    try:
+        command: Command = commands[arguments[0]].load()
+        return command(arguments[1:])
+    except VedetteError as error:
+        print(f"vedette: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # Whoever read our output has seen enough, as in `vedette replay … | head`.
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def _overview(commands: dict[str, EntryPoint]) -> str:
+    lines = ["usage: vedette COMMAND …", "", "anomaly detection on the IoT gateway itself", "", "commands:"]
+    for name, point in sorted(commands.items()):
+        lines.append(f"  {name:10} {(point.load().__doc__ or '').splitlines()[0]}")
+    return "\n".join([*lines, "", "vedette COMMAND --help says more"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""`vedette check`."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from vedette import config
+from vedette.commands import add_config, parser
+from vedette.contract.errors import ConfigError, VedetteError
+from vedette.mqtt import probe
+from vedette.pipeline import Pipeline
+from vedette.store import Store
+
+_RELEASED = 1_760_000_000  # no clock that is right shows a time before this version was written
+
+
+class Finding(NamedTuple):
+    """One line of the check."""
+
+    what: str
+    ok: bool
+    detail: str
+
+
+def check(arguments: Sequence[str]) -> int:
+    """Check configuration, models, state folder, clock and broker, one line each; exit 1 on a fault."""
+    options = parser("check", check.__doc__ or "")
+    add_config(options)
+    options.add_argument("--json", action="store_true", help="print JSON")
+    given = options.parse_args(arguments)
+    agent = config.load(given.config)
+    findings = []
+    for finding in _findings(agent, str(given.config)):
+        findings.append(finding)
+        if not given.json:
+            print(f"{'ok   ' if finding.ok else 'FAULT'}  {finding.what:8} {finding.detail}", flush=True)
+    if given.json:
+        print(msgspec.json.encode([finding._asdict() for finding in findings]).decode())
+    return 0 if all(finding.ok for finding in findings) else 1
+
+
+def _findings(agent: config.Config, file: str) -> Iterator[Finding]:
+    yield Finding("config", True, f"{file}: gateway {agent.gateway}, {len(agent.streams)} streams")
+    yield _finding("models", lambda: _check_models(agent))
+    yield _finding("state", lambda: _check_state(Path(agent.state_dir)))
+    yield _finding("clock", _check_clock)
+    yield _finding("broker", lambda: _check_broker(agent))
+
+
+def _finding(what: str, test: Callable[[], str]) -> Finding:
+    try:
+        return Finding(what, True, test())
+    except VedetteError as error:
+        return Finding(what, False, str(error))
+
+
+def _check_models(agent: config.Config) -> str:
+    store = Store(Path(agent.state_dir))
+    Pipeline(agent, store.open_active)
+    names = sorted({stream.model for stream in agent.streams})
+    versions = [f"{n} {store.open_active(n)[0].manifest.version}" for n in names]
+    return f"{', '.join(versions)}: whole, and scoring as where they were made"
+
+
+def _check_state(folder: Path) -> str:
+    if not folder.is_dir():
+        raise ConfigError(f"state_dir: {folder} is not a folder; make it, or set state_dir")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(f"state_dir: {folder} is not writable for this user")
+    disk = os.statvfs(folder)
+    return f"{folder} is writable, {disk.f_bavail * disk.f_frsize // 1024**2} MiB free"
+
+
+def _check_clock() -> str:
+    now = time.time()
+    if now < _RELEASED:
+        raise ConfigError("clock: it shows a time long past; set it, or readings' own times will be refused as in the future")
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now))
+
+
+def _check_broker(agent: config.Config) -> str:
+    subscriptions = [(stream.filter.subscription, stream.qos) for stream in agent.streams]
+    probe(agent.broker, f"vedette-check-{agent.gateway}-{os.getpid()}", subscriptions, timeout_s=5.0)
+    return f"{agent.broker.url}: connected and allowed to subscribe to {', '.join(name for name, _ in subscriptions)}"

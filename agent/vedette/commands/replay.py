@@ -1,0 +1,59 @@
+"""`vedette replay`."""
+
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from itertools import chain
+from pathlib import Path
+
+import msgspec
+
+from vedette import config
+from vedette.alerts import Alert
+from vedette.commands import add_config, parser
+from vedette.pipeline import Pipeline
+from vedette.replay import messages_of, replay as replay_messages
+from vedette.scorelog import ScoreLog
+from vedette.store import Store
+from vedette.topics import AgentTopics
+
+
+def replay(arguments: Sequence[str]) -> int:
+    """Take recorded telemetry through the agent's own path and show what would have fired."""
+    options = parser("replay", replay.__doc__ or "")
+    add_config(options)
+    options.add_argument("files", nargs="+", type=Path, metavar="FILE", help="recordings (.jsonl) or tables (.csv), in this order")
+    options.add_argument("--stream", help="the stream that a table's rows belong to (needed where there are several)")
+    options.add_argument("--device", help="a table's column that names the device, or its one device's name (default: device, or the file's name)")
+    options.add_argument("--scores", type=Path, metavar="FILE", help="write every window's score to FILE, as JSON lines")
+    options.add_argument("--json", action="store_true", help="print each alert as it would be published, then the counters, as JSON lines")
+    given = options.parse_args(arguments)
+    agent = config.load(given.config)
+    pipeline = Pipeline(agent, Store(Path(agent.state_dir)).open_active)
+    topics = AgentTopics(agent.prefix, agent.gateway)
+    messages = chain.from_iterable(messages_of(path, agent, given.stream, given.device) for path in given.files)
+    with ExitStack() as stack:
+        write_scores = stack.enter_context(ScoreLog(given.scores)).write if given.scores else None
+        for outcome in replay_messages(pipeline, messages):
+            if write_scores:
+                write_scores(outcome.scores)
+            for alert in outcome.alerts:
+                print(_as_json(alert, topics) if given.json else line(alert))
+    if given.json:
+        print(msgspec.json.encode(pipeline.stats()).decode())
+    else:
+        for stream in pipeline.streams:
+            print(f"{stream.name}: " + ", ".join(f"{name} {count}" for name, count in stream.stats().items()), file=sys.stderr)
+        if pipeline.unmatched:
+            print(f"{pipeline.unmatched} messages on topics of no stream", file=sys.stderr)
+    return 0
+
+
+def line(alert: Alert) -> str:
+    """An alert as one line for people."""
+    causes = ", ".join(f"{c.feature} {c.observed}" + (f" (usual {c.expected:g})" if c.expected is not None else "") for c in alert.explanation)
+    return f"{alert.time:%Y-%m-%d %H:%M:%S} {alert.type:6} {alert.severity:8} {alert.stream}/{alert.device} score {alert.score:.2f} peak {alert.peak:.2f}  {causes}".rstrip()
+
+
+def _as_json(alert: Alert, topics: AgentTopics) -> str:
+    return msgspec.json.encode({"topic": topics.alert(alert.stream, alert.device), "payload": alert}).decode()

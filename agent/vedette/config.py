@@ -1,0 +1,208 @@
+"""The agent's configuration: YAML into frozen structs, every default written here and nowhere else.
+
+Rules this module keeps: an unknown key is an error; an error names the file, the key's path and what to do, in one line; no password
+is ever read from the file itself.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+import msgspec
+
+from vedette.contract import documents
+from vedette.contract.durations import Duration, Size
+from vedette.contract.readings import PayloadSpec
+from vedette.topics import TopicFilter
+
+_PORTS = {"mqtt": 1883, "mqtts": 8883}
+
+Word = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+TopicPrefix = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$")]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Rule:
+    """`m of n`: at least `m` of a device's last `n` windows."""
+
+    def __init__(self, m: int, n: int) -> None:
+        self.m, self.n = m, n
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        """Read `3 of 5`.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        match = re.fullmatch(r"\s*(\d{1,2})\s+of\s+(\d{1,2})\s*", value) if isinstance(value, str) else None
+        if not match or not 1 <= int(match[1]) <= int(match[2]) <= 64:
+            raise ValueError(f'expected "M of N" with 1 <= M <= N <= 64, such as 3 of 5, got {value!r}')
+        return cls(int(match[1]), int(match[2]))
+
+    def __repr__(self) -> str:
+        """As it is written."""
+        return f"{self.m} of {self.n}"
+
+
+class Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every part of the configuration is."""
+
+
+class Broker(Struct):
+    """Where the broker is and how to log in.
+
+    Attributes:
+        url: `mqtt://HOST[:PORT]` or, with TLS, `mqtts://HOST[:PORT]`.
+        password_file: A file that holds the password; `${CREDENTIALS_DIRECTORY}` and the like are filled in.
+        ca_file: Certificates to trust instead of the system's.
+        cert_file: The agent's own certificate, for mutual TLS; with key_file.
+        protocol: MQTT version.
+    """
+
+    url: str
+    username: str | None = None
+    password_file: str | None = None
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    protocol: Literal[5, "3.1.1"] = 5
+    client_id: str | None = None
+    keepalive: Duration = Duration(30)
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.url)
+        if parts.scheme not in _PORTS or not parts.hostname or parts.path or parts.query or parts.fragment:
+            raise ValueError(f'url: expected mqtt://HOST[:PORT] or mqtts://HOST[:PORT], got "{_without_password(self.url)}"')
+        if parts.password is not None or parts.username is not None:
+            raise ValueError("url: must not hold a user or password; use username and password_file")
+        try:
+            _ = parts.port
+        except ValueError as error:
+            raise ValueError(f"url: {error}") from error
+        if bool(self.cert_file) != bool(self.key_file):
+            raise ValueError("cert_file and key_file go together")
+        if self.password_file and not self.username:
+            raise ValueError("password_file needs username")
+        if not 5 <= self.keepalive <= 3600:
+            raise ValueError(f"keepalive: expected 5s to 1h, got {self.keepalive:.0f} s")
+
+    @property
+    def host(self) -> str:
+        """Name or address."""
+        return urlsplit(self.url).hostname or ""
+
+    @property
+    def port(self) -> int:
+        """As in the URL, or the scheme's own."""
+        parts = urlsplit(self.url)
+        return parts.port or _PORTS[parts.scheme]
+
+    @property
+    def tls(self) -> bool:
+        """Whether the connection is encrypted."""
+        return urlsplit(self.url).scheme == "mqtts"
+
+
+class DeviceField(Struct):
+    """Where a payload names its device: a dotted path."""
+
+    field: str
+
+
+class Stream(Struct):
+    """A set of devices of one kind: one topic, one payload mapping, one model."""
+
+    name: Word
+    topic: str
+    model: Word
+    payload: PayloadSpec = PayloadSpec()
+    device: DeviceField | None = None
+    qos: Literal[0, 1] = 1
+
+    def __post_init__(self) -> None:
+        try:
+            names_device = TopicFilter(self.topic).names_device
+        except ValueError as error:
+            raise ValueError(f'topic: {error}, got "{self.topic}"') from error
+        if names_device == (self.device is not None):
+            raise ValueError(
+                "topic: it names no device: put {device} in it, or say where the payload does: device: {field: NAME}"
+                if not names_device
+                else "device: the topic names the device already; drop one of the two"
+            )
+
+    @property
+    def filter(self) -> TopicFilter:
+        """The compiled topic."""
+        return TopicFilter(self.topic)
+
+
+class Alerts(Struct, rename={"raise_": "raise"}):
+    """When an alert begins, goes on and ends; times are event time.
+
+    Attributes:
+        raise_: Windows at or over 1.0 that raise an alert.
+        clear: Windows under `clear_below` that end it.
+        cooldown: After an end, no new alert of the device for this long.
+        update: While an alert lasts, an update at most this often, and only if its peak has risen.
+        critical: From this peak on an alert's severity is critical rather than warning; a rise to it is told at once.
+    """
+
+    raise_: Rule = Rule(3, 5)
+    clear: Rule = Rule(5, 5)
+    clear_below: float = 0.9
+    cooldown: Duration = Duration(60)
+    update: Duration = Duration(900)
+    critical: float = 2.0
+
+
+class Limits(Struct):
+    """Caps. Past `devices` the one least recently heard of is forgotten; a longer payload is refused; `queue` is in messages."""
+
+    devices: Count = 10_000
+    payload: Size = Size(64 * 1024)
+    queue: Count = 10_000
+
+
+class Config(Struct):
+    """agent.yaml.
+
+    Attributes:
+        gateway: This gateway's name in topics and alerts.
+        prefix: What the agent's own topics start with.
+        state_dir: Where bundles and undelivered alerts are kept; under systemd its StateDirectory.
+        state_every: A device's state is published at most this often; 0 turns it off.
+    """
+
+    gateway: Word
+    broker: Broker
+    streams: tuple[Stream, ...]
+    alerts: Alerts = Alerts()
+    limits: Limits = Limits()
+    prefix: TopicPrefix = "vedette"
+    state_dir: str = msgspec.field(default_factory=lambda: os.environ.get("STATE_DIRECTORY", "/var/lib/vedette"))
+    state_every: Duration = Duration(10)
+    stats_every: Duration = Duration(30)
+
+    def __post_init__(self) -> None:
+        names = [stream.name for stream in self.streams]
+        if not names:
+            raise ValueError("streams: at least one is needed")
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f'streams: the name "{min(twice)}" stands twice')
+
+
+def load(path: Path) -> Config:
+    """Read agent.yaml.
+
+    Raises:
+        ConfigError: one line with the file, the key's path, what was wrong and what is expected.
+    """
+    return documents.convert(documents.read_yaml(path), Config, path.name)
+
+
+def _without_password(url: str) -> str:
+    return re.sub(r"//[^@/]*@", "//…@", url)

@@ -1,0 +1,105 @@
+"""From a batch of readings to scores: encode, window, score. The heart of the agent, without I/O, clock or threads."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from vedette.contract.features import Category, FeatureEncoder, Raw, Rows
+from vedette.contract.manifest import Manifest
+from vedette.contract.readings import Reading
+from vedette.contract.scores import Scorer, Scores
+from vedette.contract.windows import Windower
+
+MAX_CAUSES = 3
+MIN_SHARE = 0.05
+
+
+class Cause(msgspec.Struct, frozen=True, kw_only=True):
+    """How much one feature has to do with a score.
+
+    Attributes:
+        share: Part of the score's excess that goes away when the feature is as expected, 0 to 1.
+        observed: The window's last value; null where nothing usable was sent.
+        expected: What is usual; null for a category.
+    """
+
+    feature: str
+    share: float
+    observed: float | str | None
+    expected: float | None
+
+
+class Scored(NamedTuple):
+    """A scored batch of n readings, m of which completed a window.
+
+    Attributes:
+        positions: int `(m,)`: which reading completed each window.
+        windows: float32 `(m, steps, columns)`.
+        scores: float32 `(m,)`.
+        raw: float64 `(n, features)`: every reading's values, encoded.
+    """
+
+    positions: npt.NDArray[np.intp]
+    windows: Rows
+    scores: Scores
+    raw: Raw
+
+
+class Detector:
+    """Scores a stream's readings with one bundle.
+
+    Args:
+        manifest: Of the bundle.
+        scorer: Its loaded models.
+        max_devices: Cap on devices whose windows are kept.
+    """
+
+    def __init__(self, manifest: Manifest, scorer: Scorer, max_devices: int) -> None:
+        self.encoder = FeatureEncoder(manifest.features)
+        self.windower = Windower(manifest.window, len(self.encoder.columns), max_devices)
+        self._scorer = scorer
+
+    def score(self, readings: Sequence[Reading]) -> Scored:
+        """Score a batch in the order of arrival.
+
+        Raises:
+            ScoreError: a model failed. The readings are in their windows all the same.
+        """
+        raw = self.encoder.encode([reading.values for reading in readings])
+        rows = self.encoder.transform(raw)
+        positions, windows = self.windower.push_batch([r.device for r in readings], [r.time for r in readings], rows)
+        return Scored(positions, windows, self._scorer.score(windows), raw)
+
+    def explain(self, window: Rows, raw: npt.NDArray[np.float64]) -> tuple[Cause, ...]:
+        """The features that have most to do with a window's score, by baseline substitution: each in turn is set to its usual value
+        in the whole window, and what that takes off the score is its part.
+
+        Args:
+            window: float32 `(steps, columns)`.
+            raw: float64 `(features,)`: the window's last reading.
+
+        Returns:
+            At most MAX_CAUSES, the largest share first; none where no single feature makes a difference.
+        """
+        spec = self.encoder.spec
+        variants = np.repeat(window[None], len(spec) + 1, axis=0)
+        for column, feature in enumerate(self.encoder.feature_of_column):
+            variants[feature + 1, :, column] = 0.0
+        scores = self._scorer.score(variants)
+        drops = np.maximum(scores[0] - scores[1:], 0.0)
+        if not (total := float(drops.sum())) > 0:
+            return ()
+        causes = []
+        for index in np.argsort(-drops, kind="stable")[:MAX_CAUSES]:
+            feature, value, share = spec[index], float(raw[index]), float(drops[index]) / total
+            observed: float | str | None = None if math.isnan(value) else value
+            if isinstance(feature, Category):
+                observed = feature.values[int(value)] if value >= 0 else None
+            expected = None if isinstance(feature, Category) else round(feature.mean, 4)
+            if share >= MIN_SHARE:
+                causes.append(Cause(feature=feature.name, share=round(share, 2), observed=observed, expected=expected))
+        return tuple(causes)

@@ -1,0 +1,65 @@
+"""The inbox: the bounded queue between the network's thread and the worker's, and the only hand-off on the way in."""
+
+import threading
+import time
+from collections import deque
+
+from vedette.contract.readings import Message
+
+
+class Inbox:
+    """A bounded queue of messages with one producer and one consumer.
+
+    Args:
+        capacity: In messages.
+        patience_s: How long `put` waits for room for a message that the broker expects to be acknowledged. Waiting holds the
+            connection back, so the broker keeps the rest; it must stay well under the keepalive.
+
+    Attributes:
+        dropped: Messages that found no room.
+    """
+
+    def __init__(self, capacity: int, patience_s: float) -> None:
+        self._capacity, self._patience_s = capacity, patience_s
+        self._messages: deque[Message] = deque()
+        self._arrived, self._room = threading.Event(), threading.Event()
+        self.dropped = 0
+
+    def __len__(self) -> int:
+        """Messages that wait."""
+        return len(self._messages)
+
+    def put(self, message: Message, *, may_wait: bool) -> None:
+        """Add a message, or drop and count it where there is no room. Called by the network's thread."""
+        if len(self._messages) >= self._capacity:
+            self._room.clear()
+            # Looked at again after clear: the consumer may have made room in between.
+            if len(self._messages) >= self._capacity and not (may_wait and self._room.wait(self._patience_s)):
+                self.dropped += 1
+                return
+        self._messages.append(message)
+        if not self._arrived.is_set():
+            self._arrived.set()
+
+    def take(self, most: int, timeout_s: float, linger_s: float) -> list[Message]:
+        """Remove and return what is there, in order. Called by the worker's thread.
+
+        Args:
+            most: At most this many.
+            timeout_s: How long to wait for the first.
+            linger_s: How long to wait for company once the first is there: larger batches cost less a reading.
+        """
+        messages = self._messages
+        if not messages:
+            self._arrived.clear()
+            if not messages and not self._arrived.wait(timeout_s):
+                return []
+        if len(messages) < most:
+            time.sleep(linger_s)
+        taken = [messages.popleft() for _ in range(min(most, len(messages)))]
+        self._room.set()
+        return taken
+
+    def wake(self) -> None:
+        """Let a waiting `take` return."""
+        self._arrived.set()

@@ -1,0 +1,223 @@
+"""The connection to the broker, and the agent's only importer of paho.
+
+Rules this module keeps: the network's thread does nothing but hand over; a lost broker is retried for ever, and said once;
+nothing is published while disconnected, because paho would queue it and a retry would then send it twice; secrets are never logged.
+"""
+
+import logging
+import os
+import queue
+import ssl
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.reasoncodes import ReasonCode
+
+from vedette.config import Broker
+from vedette.contract.errors import BrokerError
+from vedette.contract.readings import Message
+
+log = logging.getLogger(__name__)
+
+_PROTOCOLS = {5: paho.MQTTv5, "3.1.1": paho.MQTTv311}
+_LONGEST_RETRY_S = 30
+
+
+class Connection:
+    """A client of one broker, with a last will.
+
+    Args:
+        broker: As configured.
+        client_id: Unless the broker's configuration names one.
+        status_topic: Where `online` is retained while connected, and `offline` otherwise.
+        subscriptions: Filters and their QoS.
+        on_message: Takes each message and whether the broker waits for its acknowledgement; called by the network's thread, so it must
+            be quick and must not raise.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        client_id: str,
+        status_topic: str,
+        subscriptions: Sequence[tuple[str, int]],
+        on_message: Callable[[Message, bool], None],
+    ) -> None:
+        self._broker, self._status_topic, self._subscriptions = broker, status_topic, list(subscriptions)
+        self._on_message = on_message
+        self._said: str | None = None
+        self._delivered: deque[int] = deque()
+        self._client = paho.Client(
+            CallbackAPIVersion.VERSION2, client_id=broker.client_id or client_id, protocol=_PROTOCOLS[broker.protocol]
+        )
+        self._client.will_set(status_topic, "offline", qos=1, retain=True)
+        self._client.reconnect_delay_set(1, _LONGEST_RETRY_S)
+        self._client.on_connect = self._connected
+        self._client.on_connect_fail = self._not_reached
+        self._client.on_disconnect = self._disconnected
+        self._client.on_subscribe = self._subscribed
+        self._client.on_publish = self._published
+        self._client.on_message = self._received
+        self.subscribed = False
+
+    def start(self) -> None:
+        """Read the credentials and begin to connect, in the network's own thread; returns at once, broker or not.
+
+        Raises:
+            BrokerError: a credential or certificate cannot be read.
+        """
+        log_in(self._client, self._broker)
+        self._client.connect_async(self._broker.host, self._broker.port, keepalive=int(self._broker.keepalive))
+        self._client.loop_start()
+
+    def publish(self, topic: str, payload: bytes | str, *, qos: int = 0, retain: bool = False) -> int | None:
+        """Publish, if connected.
+
+        Returns:
+            The message's id, which `take_delivered` gives back once the broker has it; None if it was not sent.
+        """
+        if not self._client.is_connected():
+            return None
+        info = self._client.publish(topic, payload, qos=qos, retain=retain)
+        # Any other code means that paho has queued it and will send it by itself.
+        return None if info.rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE else info.mid
+
+    def take_delivered(self) -> list[int]:
+        """Ids of the messages that the broker has acknowledged since the last call."""
+        return [self._delivered.popleft() for _ in range(len(self._delivered))]
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker has accepted the connection."""
+        return self._client.is_connected()
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """Say `offline`, disconnect and end the network's thread."""
+        if self._client.is_connected():
+            farewell = self._client.publish(self._status_topic, "offline", qos=1, retain=True)
+            deadline = time.monotonic() + timeout_s
+            while self._client.is_connected() and not farewell.is_published() and time.monotonic() < deadline:
+                time.sleep(0.01)
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _connected(self, client: paho.Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
+        if reason.is_failure:
+            self._say(f"{self._address} refuses the connection: {explain_refusal(str(reason))}")
+            return
+        client.publish(self._status_topic, "online", qos=1, retain=True)
+        client.subscribe(self._subscriptions)
+
+    def _subscribed(self, _client: Any, _data: Any, _mid: int, reasons: list[ReasonCode], _properties: Any) -> None:
+        refused = [name for (name, _), reason in zip(self._subscriptions, reasons, strict=True) if reason.is_failure]
+        if refused:
+            self._say(f"{self._address} refuses the subscription to {', '.join(refused)}: allow it in the broker's access list")
+            return
+        self.subscribed, self._said = True, None
+        log.info("connected to %s, subscribed to %s", self._address, ", ".join(name for name, _ in self._subscriptions))
+
+    def _disconnected(self, _client: Any, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
+        self.subscribed = False
+        if reason.is_failure and self._said is None:
+            self._say(f"connection to {self._address} lost: {reason}")
+
+    def _not_reached(self, _client: Any, _data: Any) -> None:
+        self._say(f"{self._address} cannot be reached; trying again for ever, at most every {_LONGEST_RETRY_S} s")
+
+    def _published(self, _client: Any, _data: Any, mid: int, _reason: Any, _properties: Any) -> None:
+        self._delivered.append(mid)
+
+    def _received(self, _client: Any, _data: Any, message: paho.MQTTMessage) -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            topic = ""  # no stream's topic: it is counted as unmatched
+        self._on_message(Message(topic, message.payload, time.time()), message.qos > 0)
+
+    def _say(self, what: str) -> None:
+        """Log a degraded state once, not at every retry."""
+        if what != self._said:
+            self._said = what
+            log.warning("%s", what)
+
+    @property
+    def _address(self) -> str:
+        return self._broker.url
+
+
+def probe(broker: Broker, client_id: str, subscriptions: Sequence[tuple[str, int]], timeout_s: float) -> None:
+    """Connect and subscribe once, as the agent would, then leave.
+
+    Raises:
+        BrokerError: what the broker, or the way to it, refuses, and what to do.
+    """
+    answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    client = paho.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=_PROTOCOLS[broker.protocol])
+    log_in(client, broker)
+
+    def connected(client: paho.Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
+        if reason.is_failure:
+            answers.put(f"refuses the connection: {explain_refusal(str(reason))}")
+        else:
+            client.subscribe(list(subscriptions))
+
+    def subscribed(_client: Any, _data: Any, _mid: int, reasons: list[ReasonCode], _properties: Any) -> None:
+        refused = [name for (name, _), reason in zip(subscriptions, reasons, strict=True) if reason.is_failure]
+        answers.put(f"refuses the subscription to {', '.join(refused)}: allow it in the broker's access list" if refused else None)
+
+    client.on_connect, client.on_subscribe = connected, subscribed
+    try:
+        client.connect(broker.host, broker.port, keepalive=max(5, int(timeout_s)))
+    except OSError as error:
+        raise BrokerError(f"broker.url: {broker.url} cannot be reached: {error.strerror or error}; is it running, is the port right?") from error
+    client.loop_start()
+    try:
+        fault = answers.get(timeout=timeout_s)
+    except queue.Empty:
+        fault = f"does not answer as an MQTT broker within {timeout_s:.0f} s; is the port right, does it want TLS (mqtts)?"
+    finally:
+        client.disconnect()
+        client.loop_stop()
+    if fault:
+        raise BrokerError(f"broker: {broker.url} {fault}")
+
+
+def log_in(client: paho.Client, broker: Broker) -> None:
+    """Give a client the broker's credentials.
+
+    Raises:
+        BrokerError: a file cannot be read, or is not what it should be.
+    """
+    if broker.username:
+        client.username_pw_set(broker.username, _read_password(broker.password_file))
+    if broker.tls:
+        try:
+            client.tls_set(broker.ca_file, broker.cert_file, broker.key_file)
+        except (OSError, ssl.SSLError, ValueError) as error:
+            files = ", ".join(filter(None, (broker.ca_file, broker.cert_file, broker.key_file)))
+            raise BrokerError(f"broker: certificates cannot be used ({files}): {error}") from error
+
+
+def explain_refusal(reason: str) -> str:
+    """What to do about a broker's refusal, in words."""
+    advice = {
+        "Unsupported protocol version": "set broker.protocol: 3.1.1",
+        "Not authorized": "check broker.username, broker.password_file and the broker's access list",
+        "Bad user name or password": "check broker.username and broker.password_file",
+    }
+    return f"{reason}; {advice[reason]}" if reason in advice else reason
+
+
+def _read_password(password_file: str | None) -> str | None:
+    if password_file is None:
+        return None
+    path = Path(os.path.expandvars(password_file))
+    try:
+        return path.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BrokerError(f"broker.password_file: {path}: {getattr(error, 'strerror', None) or 'not UTF-8'}") from error

@@ -1,0 +1,36 @@
+"""Model runtimes, each imported only when a bundle needs it."""
+
+from vedette.contract.bundle import Bundle
+from vedette.contract.errors import ScoreError
+from vedette.contract.scores import Runtime, Scorer, Stage
+
+
+def load_scorer(bundle: Bundle) -> Scorer:
+    """Load a verified bundle's models, from memory, one thread each.
+
+    Raises:
+        ScoreError: a runtime is not installed, or refuses a model.
+    """
+    manifest = bundle.manifest
+    runtimes = [load(stage, bundle.files[stage.file]) for stage in manifest.stages]
+    return Scorer(manifest.stages, runtimes, manifest.combine)
+
+
+def load(stage: Stage, model: bytes) -> Runtime:
+    """Load one stage's model.
+
+    Raises:
+        ScoreError: the runtime is not installed, or refuses the model.
+    """
+    try:
+        if stage.runtime == "litert":
+            from vedette.runtimes.litert import LiteRT  # noqa: PLC0415 because only bundles that need a runtime pay for it
+
+            return LiteRT(model)
+        from vedette.runtimes.onnx import Onnx  # noqa: PLC0415 because only bundles that need a runtime pay for it
+
+        return Onnx(model)
+    except ImportError as error:
+        raise ScoreError(
+            f"stage {stage.name} needs the {stage.runtime} runtime, which is not installed: pip install 'vedette[gateway]'"
+        ) from error

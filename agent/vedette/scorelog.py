@@ -1,0 +1,43 @@
+"""A file with every window's score, for whoever sets a threshold or compares two runs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+import msgspec
+
+from vedette.contract.errors import VedetteError
+from vedette.pipeline import Score
+
+
+class ScoreLog:
+    """JSON lines of `stream`, `device`, `time` (epoch seconds) and `score`, not rounded.
+
+    Args:
+        path: Written anew.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._encoder = msgspec.json.Encoder()
+
+    def __enter__(self) -> Self:
+        """Open the file.
+
+        Raises:
+            VedetteError: it cannot be written.
+        """
+        try:
+            self._file: IO[bytes] = self._path.open("wb")
+        except OSError as error:
+            raise VedetteError(f"--scores: {self._path}: {error.strerror}") from error
+        return self
+
+    def write(self, scores: Sequence[Score]) -> None:
+        """Append scores."""
+        self._file.write(self._encoder.encode_lines([score._asdict() for score in scores]))
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Close the file."""
+        self._file.close()

@@ -1,0 +1,138 @@
+"""The agent: what it is made of, and the order in which it starts and stops. Nothing else."""
+
+import logging
+import os
+import signal
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
+
+from vedette.config import Config
+from vedette.contract.errors import ConfigError
+from vedette.contract.readings import Message
+from vedette.health import ServiceManager, resident_bytes
+from vedette.inbox import Inbox
+from vedette.mqtt import Connection
+from vedette.outbox import Outbox
+from vedette.pipeline import Outcome, Pipeline, Score
+from vedette.spool import Spool
+from vedette.state import DeviceState, StateBoard
+from vedette.store import Store
+from vedette.topics import AgentTopics
+
+log = logging.getLogger(__name__)
+
+MAX_BATCH = 1024
+LINGER_S = 0.005
+IDLE_S = 0.2
+
+ScoreSink = Callable[[Sequence[Score]], None]
+
+
+class Service:
+    """One agent.
+
+    Args:
+        config: Valid.
+        on_scores: Is given every score, in order: `--scores` writes them to a file.
+
+    Raises:
+        ConfigError: a model or the state folder is not there.
+    """
+
+    def __init__(self, config: Config, on_scores: ScoreSink | None = None) -> None:
+        self._config = config
+        self._on_scores = on_scores
+        self._topics = AgentTopics(config.prefix, config.gateway)
+        self._pipeline = Pipeline(config, Store(Path(config.state_dir)).open_active)
+        self._inbox = Inbox(config.limits.queue, patience_s=config.broker.keepalive / 2)
+        self._spool = Spool(Path(config.state_dir) / "spool.db")
+        self._board = StateBoard(config.state_every, config.limits.devices)
+        self._manager = ServiceManager(os.environ.get("NOTIFY_SOCKET"))
+        self._stop = threading.Event()
+        subscriptions = {s.filter.subscription: s.qos for s in config.streams}
+        client_id = f"vedette-{config.gateway}"
+        self._connection = Connection(config.broker, client_id, self._topics.status, list(subscriptions.items()), self._receive)
+        self._outbox = Outbox(self._spool, self._connection, self._topics)
+        self._received = 0
+        self._started = time.monotonic()
+        self._stats_due = self._started + config.stats_every
+
+    def run(self) -> None:
+        """Run until `stop` is called; stops in the order of the flow: network, worker, alerts, database."""
+        with ExitStack() as stack:
+            try:
+                self._spool.open()
+            except sqlite3.Error as error:
+                raise ConfigError(f"state_dir: {self._config.state_dir}/spool.db: {error}") from error
+            stack.callback(self._spool.close)
+            self._connection.start()
+            stack.callback(self._connection.stop)
+            self._manager.notify("READY=1", "STATUS=scoring")
+            while not self._stop.is_set():
+                self._turn(IDLE_S)
+            self._manager.notify("STOPPING=1")
+            self._finish()
+
+    def stop(self) -> None:
+        """Let `run` return soon. May be called by a signal handler or another thread."""
+        self._stop.set()
+        self._inbox.wake()
+
+    def _turn(self, timeout_s: float) -> None:
+        messages = self._inbox.take(MAX_BATCH, timeout_s, LINGER_S)
+        if messages:
+            outcome = self._pipeline.process(messages)
+            if self._on_scores:
+                self._on_scores(outcome.scores)
+            self._outbox.add(outcome.alerts)
+            self._publish_states(outcome)
+        self._outbox.deliver()
+        if time.monotonic() >= self._stats_due:
+            self._stats_due += self._config.stats_every
+            self._publish_stats()
+
+    def _finish(self, timeout_s: float = 5.0) -> None:
+        """Score what has arrived, and give the broker a moment to take the last alerts; the spool keeps what it does not take."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline and (len(self._inbox) or (self._connection.connected and len(self._outbox))):
+            self._turn(0.01)
+        self._publish_stats()
+
+    def _receive(self, message: Message, acknowledged: bool) -> None:
+        self._received += 1
+        self._inbox.put(message, may_wait=acknowledged)
+
+    def _publish_states(self, outcome: Outcome) -> None:
+        judges = {stream.name: stream.judge for stream in self._pipeline.streams}
+        for score in self._board.due(outcome.scores, outcome.alerts, time.monotonic()):
+            alert = judges[score.stream].open_alert(score.device)
+            state = DeviceState(score=round(score.score, 4), time=score.time, alert=alert)
+            self._connection.publish(self._topics.state(score.stream, score.device), msgspec.json.encode(state), retain=True)
+
+    def _publish_stats(self) -> None:
+        self._connection.publish(self._topics.stats, msgspec.json.encode(self.stats()))
+
+    def stats(self) -> dict[str, object]:
+        """What goes to the stats topic. `received` = all that streams received + `unmatched` + `dropped` + `queued`."""
+        return {
+            "uptime_s": round(time.monotonic() - self._started, 1),
+            "rss_bytes": resident_bytes(),
+            "received": self._received,
+            "queued": len(self._inbox),
+            "dropped": self._inbox.dropped,
+            "spooled": len(self._outbox),
+            **self._pipeline.stats(),
+        }
+
+
+def run_until_signalled(service: Service) -> None:
+    """Run a service until SIGTERM or SIGINT."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: service.stop())
+    service.run()

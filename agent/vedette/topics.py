@@ -1,0 +1,91 @@
+"""Topics: which stream and device a message belongs to, and where the agent's own messages go.
+
+Rules this module keeps: a device's name is the only thing a device sent that becomes part of a topic, and it is percent-encoded
+outside `[A-Za-z0-9._-]`.
+"""
+
+import re
+from urllib.parse import quote
+
+_DEVICE = re.compile(r"\{device(:#)?\}")
+
+
+class TopicFilter:
+    """A stream's topic, such as `plant/+/fridge/{device}/telemetry`.
+
+    `{device}` stands for one level, `{device:#}` for the rest of the topic; `+` and `#` as in MQTT.
+
+    Args:
+        topic: As configured.
+
+    Raises:
+        ValueError: it breaks MQTT's rules or names the device twice.
+
+    Attributes:
+        subscription: The MQTT filter.
+        names_device: Whether the topic holds the device's name.
+    """
+
+    def __init__(self, topic: str) -> None:
+        if len(_DEVICE.findall(topic)) > 1:
+            raise ValueError("{device} may stand in it once")
+        pattern, subscription = [], []
+        levels = topic.split("/")
+        for position, level in enumerate(levels):
+            last = position == len(levels) - 1
+            if level in {"#", "{device:#}"}:
+                if not last:
+                    raise ValueError(f'"{level}" must be the last level')
+                pattern.append(".*" if level == "#" else "(?P<device>.+)")
+                subscription.append("#")
+            elif level in {"+", "{device}"}:
+                pattern.append("[^/]*" if level == "+" else "(?P<device>[^/]+)")
+                subscription.append("+")
+            elif any(c in level for c in "+#{}\0"):
+                raise ValueError(f'level "{level}": +, # and {{device}} must be a whole level')
+            else:
+                pattern.append(re.escape(level))
+                subscription.append(level)
+        if not topic or topic.startswith("$") or len(topic.encode()) > 1024:
+            raise ValueError("expected 1 to 1024 bytes that do not start with $")
+        self.topic = topic
+        self.subscription = "/".join(subscription)
+        self.names_device = bool(_DEVICE.search(topic))
+        expression = "/".join(pattern)
+        # In MQTT, a/# matches a too.
+        self._pattern = re.compile(expression.removesuffix("/.*") + "(?:/.*)?" if expression.endswith("/.*") else expression, re.DOTALL)
+
+    def match(self, topic: str) -> str | None:
+        """The device's name in `topic`, empty where the filter names none; None where the topic is not the stream's."""
+        match = self._pattern.fullmatch(topic)
+        if not match:
+            return None
+        return match["device"] if self.names_device else ""
+
+    def fill(self, device: str) -> str:
+        """A topic of this stream for a device: how recorded tables and simulated fleets are put on the stream."""
+        return _DEVICE.sub(lambda _: device, self.topic).replace("+", "any").replace("#", "any")
+
+
+class AgentTopics:
+    """The agent's own topics below `PREFIX/GATEWAY`."""
+
+    def __init__(self, prefix: str, gateway: str) -> None:
+        self._root = f"{prefix}/{gateway}"
+        self.status = f"{self._root}/status"
+        self.stats = f"{self._root}/stats"
+
+    def alert(self, stream: str, device: str) -> str:
+        """Where alerts about a device go."""
+        return f"{self._root}/alerts/{stream}/{escape(device)}"
+
+    def state(self, stream: str, device: str) -> str:
+        """Where a device's present score is retained."""
+        return f"{self._root}/state/{stream}/{escape(device)}"
+
+
+def escape(device: str) -> str:
+    """A device's name as one topic level or file name: percent-encoded outside `[A-Za-z0-9._-]`."""
+    # quote leaves ~ alone, and a name of dots alone would be a folder.
+    quoted = quote(device, safe="").replace("~", "%7E")
+    return quoted.replace(".", "%2E") if set(quoted) == {"."} else quoted

@@ -1,0 +1,23 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from brokers import Mosquitto
+
+REPOSITORY = Path(__file__).parent.parent
+SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Mosquitto]:
+    with Mosquitto(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def fridge_60k() -> Path:
+    """The TON_IoT fridge file, which is not part of the repository."""
+    path = SHARED_DATA / "ton_iot" / "fridge_60k.csv"
+    if not path.exists():
+        pytest.skip(reason="the TON_IoT fridge file is not here (../shared/data/ton_iot)")
+    return path
