@@ -2,7 +2,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
 from brokers import Mosquitto
+
+# Timing on a shared machine says nothing about the code.
+settings.register_profile("vedette", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("vedette")
 
 REPOSITORY = Path(__file__).parent.parent
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"

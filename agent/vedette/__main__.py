@@ -18,18 +18,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     commands = {point.name: point for point in entry_points(group="vedette.commands")}
-    if not arguments or arguments[0] in {"-h", "--help"}:
-        print(_overview(commands))
-        return 0 if arguments else 2
-    if arguments[0] == "--version":
-        print(f"vedette {__version__}")
+    name, *rest = arguments or [""]
+    if name in {"-h", "--help", "--version"}:
+        print(f"vedette {__version__}" if name == "--version" else _overview(commands))
         return 0
-    if arguments[0] not in commands:
-        print(f"vedette: no command {arguments[0]!r}\n\n{_overview(commands)}", file=sys.stderr)
+    if name not in commands:
+        print(f"{f'vedette: no command {name!r}' if name else ''}\n{_overview(commands)}".lstrip(), file=sys.stderr)
         return 2
+    return _run(commands[name], rest)
+
+
+def _run(point: EntryPoint, arguments: Sequence[str]) -> int:
     try:
-        command: Command = commands[arguments[0]].load()
-        return command(arguments[1:])
+        command: Command = point.load()
+        return command(arguments)
     except VedetteError as error:
         print(f"vedette: {error}", file=sys.stderr)
         return 1

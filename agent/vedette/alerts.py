@@ -15,8 +15,6 @@ import msgspec
 from vedette.config import Alerts
 from vedette.detector import Cause
 
-SCHEMA = "vedette.alert/1"
-
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
     """Which bundle judged."""
@@ -34,7 +32,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
         explanation: Empty in an `end`.
     """
 
-    schema: Literal["vedette.alert/1"] = SCHEMA
+    schema: Literal["vedette.alert/1"] = "vedette.alert/1"
     id: str
     type: Literal["new", "update", "end"]
     gateway: str

@@ -51,7 +51,7 @@ class Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """What every part of the configuration is."""
 
 
-class Broker(Struct):
+class Broker(Struct, frozen=True):
     """Where the broker is and how to log in.
 
     Attributes:
@@ -106,13 +106,13 @@ class Broker(Struct):
         return urlsplit(self.url).scheme == "mqtts"
 
 
-class DeviceField(Struct):
+class DeviceField(Struct, frozen=True):
     """Where a payload names its device: a dotted path."""
 
     field: str
 
 
-class Stream(Struct):
+class Stream(Struct, frozen=True):
     """A set of devices of one kind: one topic, one payload mapping, one model."""
 
     name: Word
@@ -140,7 +140,7 @@ class Stream(Struct):
         return TopicFilter(self.topic)
 
 
-class Alerts(Struct, rename={"raise_": "raise"}):
+class Alerts(Struct, frozen=True, rename={"raise_": "raise"}):
     """When an alert begins, goes on and ends; times are event time.
 
     Attributes:
@@ -159,7 +159,7 @@ class Alerts(Struct, rename={"raise_": "raise"}):
     critical: float = 2.0
 
 
-class Limits(Struct):
+class Limits(Struct, frozen=True):
     """Caps. Past `devices` the one least recently heard of is forgotten; a longer payload is refused; `queue` is in messages."""
 
     devices: Count = 10_000
@@ -167,7 +167,7 @@ class Limits(Struct):
     queue: Count = 10_000
 
 
-class Config(Struct):
+class Config(Struct, frozen=True):
     """agent.yaml.
 
     Attributes:

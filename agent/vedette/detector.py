@@ -32,6 +32,11 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True):
     observed: float | str | None
     expected: float | None
 
+    def words(self) -> str:
+        """The cause for people."""
+        observed = f"{self.observed:g}" if isinstance(self.observed, float) else str(self.observed)
+        return f"{self.feature} {observed}" + (f" (usual {self.expected:g})" if self.expected is not None else "")
+
 
 class Scored(NamedTuple):
     """A scored batch of n readings, m of which completed a window.
@@ -99,7 +104,7 @@ class Detector:
             observed: float | str | None = None if math.isnan(value) else value
             if isinstance(feature, Category):
                 observed = feature.values[int(value)] if value >= 0 else None
-            expected = None if isinstance(feature, Category) else round(feature.mean, 4)
+            expected = None if isinstance(feature, Category) else float(f"{feature.mean:.3g}")
             if share >= MIN_SHARE:
                 causes.append(Cause(feature=feature.name, share=round(share, 2), observed=observed, expected=expected))
         return tuple(causes)

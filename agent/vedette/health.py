@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+from pathlib import Path
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,6 @@ class ServiceManager:
 def resident_bytes() -> int:
     """Memory that this process holds, in bytes; 0 where the system does not say."""
     try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return 0

@@ -34,7 +34,7 @@ class Connection:
     Args:
         broker: As configured.
         client_id: Unless the broker's configuration names one.
-        status_topic: Where `online` is retained while connected, and `offline` otherwise.
+        status_topic: Where `online` is retained while subscribed, and `offline` otherwise.
         subscriptions: Filters and their QoS.
         on_message: Takes each message and whether the broker waits for its acknowledgement; called by the network's thread, so it must
             be quick and must not raise.
@@ -63,7 +63,6 @@ class Connection:
         self._client.on_subscribe = self._subscribed
         self._client.on_publish = self._published
         self._client.on_message = self._received
-        self.subscribed = False
 
     def start(self) -> None:
         """Read the credentials and begin to connect, in the network's own thread; returns at once, broker or not.
@@ -110,19 +109,18 @@ class Connection:
         if reason.is_failure:
             self._say(f"{self._address} refuses the connection: {explain_refusal(str(reason))}")
             return
-        client.publish(self._status_topic, "online", qos=1, retain=True)
         client.subscribe(self._subscriptions)
 
-    def _subscribed(self, _client: Any, _data: Any, _mid: int, reasons: list[ReasonCode], _properties: Any) -> None:
+    def _subscribed(self, client: paho.Client, _data: Any, _mid: int, reasons: list[ReasonCode], _properties: Any) -> None:
         refused = [name for (name, _), reason in zip(self._subscriptions, reasons, strict=True) if reason.is_failure]
         if refused:
             self._say(f"{self._address} refuses the subscription to {', '.join(refused)}: allow it in the broker's access list")
             return
-        self.subscribed, self._said = True, None
+        client.publish(self._status_topic, "online", qos=1, retain=True)
+        self._said = None
         log.info("connected to %s, subscribed to %s", self._address, ", ".join(name for name, _ in self._subscriptions))
 
     def _disconnected(self, _client: Any, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
-        self.subscribed = False
         if reason.is_failure and self._said is None:
             self._say(f"connection to {self._address} lost: {reason}")
 
@@ -137,7 +135,7 @@ class Connection:
             topic = message.topic
         except UnicodeDecodeError:
             topic = ""  # no stream's topic: it is counted as unmatched
-        self._on_message(Message(topic, message.payload, time.time()), message.qos > 0)
+        self._on_message(Message(topic, bytes(message.payload), time.time()), message.qos > 0)
 
     def _say(self, what: str) -> None:
         """Log a degraded state once, not at every retry."""
@@ -174,7 +172,8 @@ def probe(broker: Broker, client_id: str, subscriptions: Sequence[tuple[str, int
     try:
         client.connect(broker.host, broker.port, keepalive=max(5, int(timeout_s)))
     except OSError as error:
-        raise BrokerError(f"broker.url: {broker.url} cannot be reached: {error.strerror or error}; is it running, is the port right?") from error
+        reason = error.strerror or error
+        raise BrokerError(f"broker.url: {broker.url} cannot be reached: {reason}; is it running, is the port right?") from error
     client.loop_start()
     try:
         fault = answers.get(timeout=timeout_s)

@@ -57,9 +57,7 @@ class Spool:
 
     def after(self, number: int, limit: int) -> list[Spooled]:
         """The first `limit` alerts that came after the one with this number."""
-        rows = self._opened().execute(
-            "SELECT number, topic, payload FROM alerts WHERE number > ? ORDER BY number LIMIT ?", (number, limit)
-        )
+        rows = self._opened().execute("SELECT number, topic, payload FROM alerts WHERE number > ? ORDER BY number LIMIT ?", (number, limit))
         return [Spooled(*row) for row in rows]
 
     def remove(self, numbers: Sequence[int]) -> None:

@@ -12,7 +12,8 @@ from vedette import config
 from vedette.alerts import Alert
 from vedette.commands import add_config, parser
 from vedette.pipeline import Pipeline
-from vedette.replay import messages_of, replay as replay_messages
+from vedette.replay import messages_of
+from vedette.replay import replay as replay_messages
 from vedette.scorelog import ScoreLog
 from vedette.store import Store
 from vedette.topics import AgentTopics
@@ -24,7 +25,7 @@ def replay(arguments: Sequence[str]) -> int:
     add_config(options)
     options.add_argument("files", nargs="+", type=Path, metavar="FILE", help="recordings (.jsonl) or tables (.csv), in this order")
     options.add_argument("--stream", help="the stream that a table's rows belong to (needed where there are several)")
-    options.add_argument("--device", help="a table's column that names the device, or its one device's name (default: device, or the file's name)")
+    options.add_argument("--device", help="a table's column of device names, or its one device's name (default: device, else the file's)")
     options.add_argument("--scores", type=Path, metavar="FILE", help="write every window's score to FILE, as JSON lines")
     options.add_argument("--json", action="store_true", help="print each alert as it would be published, then the counters, as JSON lines")
     given = options.parse_args(arguments)
@@ -51,8 +52,9 @@ def replay(arguments: Sequence[str]) -> int:
 
 def line(alert: Alert) -> str:
     """An alert as one line for people."""
-    causes = ", ".join(f"{c.feature} {c.observed}" + (f" (usual {c.expected:g})" if c.expected is not None else "") for c in alert.explanation)
-    return f"{alert.time:%Y-%m-%d %H:%M:%S} {alert.type:6} {alert.severity:8} {alert.stream}/{alert.device} score {alert.score:.2f} peak {alert.peak:.2f}  {causes}".rstrip()
+    scores = f"score {alert.score:.2f} peak {alert.peak:.2f}"
+    text = f"{alert.time:%Y-%m-%d %H:%M:%S} {alert.type:6} {alert.severity:8} {alert.stream}/{alert.device} {scores}"
+    return "  ".join([text, *(cause.words() for cause in alert.explanation)])
 
 
 def _as_json(alert: Alert, topics: AgentTopics) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from vedette import config
 from vedette.commands import add_config, parser
-from vedette.service import Service, run_until_signalled
 from vedette.scorelog import ScoreLog
+from vedette.service import Service, run_until_signalled
 
 
 def run(arguments: Sequence[str]) -> int:

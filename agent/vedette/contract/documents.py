@@ -67,7 +67,7 @@ def _explain(message: str, data: object, type_: type) -> str:
         known = _keys(_type_at(type_, _keys_of(path)[:-1]))
         close = difflib.get_close_matches(key[2], known, 1)
         return f"{path}: unknown key; " + (f'did you mean "{close[0]}"?' if close else f"known keys: {', '.join(known)}")
-    if own := re.match(r"(\w+): ", what):  # a struct's own check names the field that it is about
+    if re.match(r"\w+: ", what):  # a struct's own check names the field that it is about
         return f"{path}.{what}".removeprefix(".")
     value = _value_at(data, path)
     if "enum value" in what:
@@ -102,7 +102,7 @@ def _type_at(type_: Any, keys: list[str]) -> Any:
     return type_
 
 
-def _keys(type_: object) -> list[str]:
+def _keys(type_: Any) -> list[str]:
     return [f.encode_name for f in msgspec.structs.fields(type_)] if _is_struct(type_) else []
 
 

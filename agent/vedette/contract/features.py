@@ -111,9 +111,7 @@ class FeatureEncoder:
             return np.array(values, dtype=np.float64).reshape(len(values), len(self.spec))
         columns = [list(column) for column in zip(*values, strict=True)] or [[] for _ in self.spec]
         for index, feature, known in self._categories:
-            columns[index] = [
-                math.nan if v is None else known.get(feature.normalise(v), -1) for v in columns[index]
-            ]
+            columns[index] = [math.nan if v is None else known.get(feature.normalise(v), -1) for v in columns[index]]
         return np.array(columns, dtype=np.float64).T
 
     def transform(self, raw: Raw) -> Rows:

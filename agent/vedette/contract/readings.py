@@ -87,7 +87,7 @@ class JsonDecoder:
             _add_leaf(leaves, payload.time.field, _INSTANT if payload.time.unit == "iso" else _NUMBER)
         if device_field:
             _add_leaf(leaves, device_field, _DEVICE)
-        self._decode = msgspec.json.Decoder(_struct_type("Payload", leaves)).decode
+        self._decode: Callable[[bytes], object] = msgspec.json.Decoder(_struct_type("Payload", leaves)).decode
         self._values = _getter(paths)
         self._time_of = _getter([payload.time.field]) if payload.time else None
         self._device_of = _getter([device_field]) if device_field else None

@@ -4,7 +4,7 @@ Rules this module keeps: calibration is monotone, so it never changes which of t
 depend on which other windows are scored with it; a score that is not a finite number is an error, never a verdict.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
 import msgspec
@@ -74,7 +74,8 @@ class Scorer:
 
     def __init__(self, stages: Sequence[Stage], runtimes: Sequence[Runtime], combine: Combine) -> None:
         self._stages = list(zip(stages, runtimes, strict=True))
-        self._combine = {"all": np.min, "any": np.max, "mean": np.mean}[combine]
+        combiners: dict[str, Callable[..., npt.NDArray[np.float64]]] = {"all": np.min, "any": np.max, "mean": np.mean}
+        self._combine = combiners[combine]
 
     def score(self, windows: Rows) -> Scores:
         """Score a batch of windows.

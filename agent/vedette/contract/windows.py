@@ -96,9 +96,7 @@ class Windower:
         self.windows += 1
         return window
 
-    def push_batch(
-        self, devices: Sequence[str], times: Sequence[float], rows: Rows
-    ) -> tuple[npt.NDArray[np.intp], Rows]:
+    def push_batch(self, devices: Sequence[str], times: Sequence[float], rows: Rows) -> tuple[npt.NDArray[np.intp], Rows]:
         """Add readings in their order.
 
         Args:
@@ -110,7 +108,7 @@ class Windower:
             The positions of the m readings that completed a window, and their windows, float32 `(m, steps, columns)`.
         """
         windows = np.empty((len(devices), *self._rows.shape[1:]), dtype=np.float32)
-        positions = []
+        positions: list[int] = []
         for position, (device, time) in enumerate(zip(devices, times, strict=True)):
             window = self.push(device, time, rows[position])
             if window is not None:

@@ -24,10 +24,10 @@ def load(stage: Stage, model: bytes) -> Runtime:
     """
     try:
         if stage.runtime == "litert":
-            from vedette.runtimes.litert import LiteRT  # noqa: PLC0415 because only bundles that need a runtime pay for it
+            from vedette.runtimes.litert import LiteRT
 
             return LiteRT(model)
-        from vedette.runtimes.onnx import Onnx  # noqa: PLC0415 because only bundles that need a runtime pay for it
+        from vedette.runtimes.onnx import Onnx
 
         return Onnx(model)
     except ImportError as error:

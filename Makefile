@@ -1,0 +1,61 @@
+# Every target sets up what it needs: `make demo` and `make test` work on a fresh clone.
+
+PYTHON ?= python3
+PIP_INSTALL = install --quiet --disable-pip-version-check --constraint constraints.txt
+SOURCES = pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench figures demo-bundle mosquitto format clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: .venv-gateway/ready ## the whole line on this machine, in about a minute: broker, fridges, agent, alerts
+	@.venv-gateway/bin/vedette demo
+
+test: .venv/ready .venv-gateway/ready mosquitto ## every test that is quick enough for every change
+	.venv/bin/python -m pytest
+
+check: .venv/ready ## style, types and which part may import which
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+bench: .venv/ready .venv-gateway/ready mosquitto ## speed, memory and start, beside a bare subscriber; figures in build/figures/engine.json
+	.venv/bin/python tests/bench/engine.py
+
+figures: .venv/ready ## all measured figures as one table, missed bars first
+	.venv/bin/python tests/bench/figures.py
+
+demo-bundle: .venv/ready ## make the demo's bundle anew from its recipe
+	.venv/bin/python tests/demo_bundle.py
+
+format: .venv/ready ## put the code into house style
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+mosquitto:
+	@tests/install-mosquitto
+
+# What a gateway has, and nothing else; the demo's own broker only where mosquitto is not there.
+.venv-gateway/ready: $(SOURCES)
+	@echo "setting up the gateway's environment (about half a minute) ..."
+	@$(call venv,.venv-gateway)
+	@extra=gateway; tests/install-mosquitto --look || extra=demo; \
+	  .venv-gateway/bin/python -m pip $(PIP_INSTALL) --editable ".[$$extra]"
+	@touch $@
+
+.venv/ready: $(SOURCES)
+	@echo "setting up the workstation's environment (a minute or two: TensorFlow) ..."
+	@$(call venv,.venv)
+	@.venv/bin/python -m pip $(PIP_INSTALL) --editable '.[dev]'
+	@touch $@
+
+define venv
+$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vedette needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")' && \
+  { $(PYTHON) -m venv $(1) || { echo "python3-venv is missing: apt install python3-venv" >&2; exit 1; }; }
+endef
+
+clean: ## remove environments and build results
+	rm -rf .venv .venv-gateway build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

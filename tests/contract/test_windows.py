@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vedette.contract.features import Rows
+from vedette.contract.windows import Windower, WindowSpec
+
+
+def row(value: float) -> Rows:
+    return np.array([value], dtype=np.float32)
+
+
+def push_all(windower: Windower, *readings: tuple[str, float, float]) -> list[list[float] | None]:
+    windows = []
+    for device, time, value in readings:
+        window = windower.push(device, time, row(value))
+        windows.append(None if window is None else window[:, 0].tolist())
+    return windows
+
+
+def test_a_window_is_due_once_enough_readings_are_there() -> None:
+    windows = push_all(Windower(WindowSpec(steps=3), 1), *(("a", t, t) for t in range(5)))
+    assert windows == [None, None, [0, 1, 2], [1, 2, 3], [2, 3, 4]]
+
+
+def test_stride_skips_windows() -> None:
+    windows = push_all(Windower(WindowSpec(steps=2, stride=3), 1), *(("a", t, t) for t in range(8)))
+    assert windows == [None, [0, 1], None, None, [3, 4], None, None, [6, 7]]
+
+
+def test_a_gap_longer_than_the_limit_starts_a_new_window() -> None:
+    windower = Windower(WindowSpec(steps=2, max_gap_s=60), 1)
+    assert push_all(windower, ("a", 0, 0), ("a", 61, 1), ("a", 121, 2)) == [None, None, [1, 2]]
+    assert windower.restarted == 1
+
+
+def test_a_late_reading_is_dropped_and_counted() -> None:
+    windower = Windower(WindowSpec(steps=2, max_gap_s=60), 1)
+    assert push_all(windower, ("a", 100, 0), ("a", 90, 1), ("a", 101, 2)) == [None, None, [0, 2]]
+    assert (windower.late, windower.waiting, windower.windows) == (1, 1, 1)
+
+
+def test_a_clock_that_goes_far_back_starts_a_new_window() -> None:
+    windower = Windower(WindowSpec(steps=2, max_gap_s=60), 1)
+    assert push_all(windower, ("a", 1000, 0), ("a", 10, 1), ("a", 11, 2)) == [None, None, [1, 2]]
+    assert windower.restarted == 1
+
+
+def test_readings_of_the_same_second_all_count() -> None:
+    assert push_all(Windower(WindowSpec(steps=2), 1), ("a", 5, 0), ("a", 5, 1), ("a", 5, 2)) == [None, [0, 1], [1, 2]]
+
+
+def test_past_the_cap_the_device_least_recently_heard_of_is_forgotten() -> None:
+    windower = Windower(WindowSpec(steps=2), 1, max_devices=2)
+    windows = push_all(windower, ("a", 0, 0), ("b", 0, 10), ("a", 1, 1), ("c", 1, 20), ("b", 2, 11), ("b", 3, 12))
+    assert windows == [None, None, [0, 1], None, None, [11, 12]]
+    assert windower.evicted == 2 and len(windower) == 2
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"stride": 0}, {"max_gap_s": 0}])
+def test_impossible_specs_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        WindowSpec(**wrong)
+
+
+READINGS = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 300).map(float), st.integers(0, 99)), max_size=60)
+SPECS = st.builds(WindowSpec, steps=st.integers(1, 4), stride=st.integers(1, 3), max_gap_s=st.sampled_from([20.0, 100.0]))
+
+
+@given(SPECS, READINGS)
+def test_interleaving_devices_changes_nothing(spec: WindowSpec, readings: list[tuple[str, float, float]]) -> None:
+    together = Windower(spec, 1)
+    mixed: dict[str, list[object]] = {"a": [], "b": [], "c": []}
+    for reading in readings:
+        mixed[reading[0]] += push_all(together, reading)
+    for device, windows in mixed.items():
+        assert windows == push_all(Windower(spec, 1), *(r for r in readings if r[0] == device))
+
+
+@given(SPECS, READINGS, st.integers(0, 60))
+def test_a_batch_gives_what_single_pushes_give(spec: WindowSpec, readings: list[tuple[str, float, float]], cut: int) -> None:
+    single, batched = Windower(spec, 1), Windower(spec, 1)
+    expected = [w for w in push_all(single, *readings) if w is not None]
+    found = []
+    for part in (readings[:cut], readings[cut:]):
+        rows = np.array([[r[2]] for r in part], dtype=np.float32).reshape(-1, 1)
+        positions, windows = batched.push_batch([r[0] for r in part], [r[1] for r in part], rows)
+        assert len(positions) == len(windows)
+        assert all(windows[i, -1, 0] == part[p][2] for i, p in enumerate(positions))
+        found += windows[:, :, 0].tolist()
+    assert found == expected
+
+
+@given(SPECS, READINGS)
+def test_every_reading_is_counted_once(spec: WindowSpec, readings: list[tuple[str, float, float]]) -> None:
+    windower = Windower(spec, 1, max_devices=2)
+    push_all(windower, *readings)
+    assert windower.windows + windower.waiting + windower.late == len(readings)
