@@ -1,0 +1,96 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from vedette import config
+from vedette.contract.errors import ConfigError
+
+SMALLEST: dict[str, Any] = {
+    "gateway": "gw-7",
+    "broker": {"url": "mqtt://localhost"},
+    "streams": [{"name": "fridges", "topic": "plant/+/fridge/{device}/telemetry", "model": "fridge"}],
+}
+
+
+def load(tmp_path: Path, **changes: Any) -> config.Config:
+    path = tmp_path / "agent.yaml"
+    path.write_text(yaml.safe_dump({**SMALLEST, **changes}))
+    return config.load(path)
+
+
+def refusal(tmp_path: Path, **changes: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, **changes)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def stream(**changes: Any) -> list[dict[str, Any]]:
+    return [{**SMALLEST["streams"][0], **changes}]
+
+
+def test_gateway_broker_and_a_stream_are_enough(tmp_path: Path) -> None:
+    loaded = load(tmp_path)
+    assert (loaded.broker.host, loaded.broker.port, loaded.broker.tls, loaded.broker.protocol) == ("localhost", 1883, False, 5)
+    assert (loaded.alerts.raise_.m, loaded.alerts.raise_.n) == (3, 5)
+    assert loaded.limits.payload == 65536
+
+
+def test_the_designs_example_is_read(tmp_path: Path) -> None:
+    loaded = load(
+        tmp_path,
+        broker={"url": "mqtts://broker.local:8884", "username": "vedette", "password_file": "/run/x", "protocol": "3.1.1"},
+        streams=stream(payload={"time": {"field": "ts", "unit": "s"}, "fields": {"fridge_temperature": "temp.c"}}),
+        alerts={"raise": "2 of 4", "clear": "5 of 5", "cooldown": "2m"},
+        limits={"devices": 100, "payload": "16KiB", "queue": 500},
+    )
+    assert (loaded.broker.port, loaded.broker.tls, loaded.broker.protocol) == (8884, True, "3.1.1")
+    assert (loaded.alerts.cooldown, loaded.limits.payload, loaded.streams[0].payload.fields) == (120.0, 16384, {"fridge_temperature": "temp.c"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"gatewy": "x"}, 'agent.yaml: gatewy: unknown key; did you mean "gateway"?'),
+        ({"streams": stream(payload={"zzz": 1})}, "agent.yaml: streams[0].payload.zzz: unknown key; known keys: format, time, fields"),
+        ({"gateway": 7}, "agent.yaml: gateway: expected str, got int"),
+        ({"gateway": "a/b"}, "agent.yaml: gateway: expected str matching regex '^[A-Za-z0-9._-]{1,64}$', got 'a/b'"),
+        ({"broker": {}}, "agent.yaml: broker.url: missing, and it has no default"),
+        ({"broker": {"url": "http://x"}}, 'agent.yaml: broker.url: expected mqtt://HOST[:PORT] or mqtts://HOST[:PORT], got "http://x"'),
+        ({"broker": {"url": "mqtt://x:99999"}}, "agent.yaml: broker.url: Port out of range 0-65535"),
+        ({"streams": []}, "agent.yaml: streams: at least one is needed"),
+        ({"streams": stream() * 2}, 'agent.yaml: streams: the name "fridges" stands twice'),
+        ({"streams": stream(topic="a/#/{device}")}, 'agent.yaml: streams[0].topic: "#" must be the last level, got "a/#/{device}"'),
+        ({"streams": stream(topic="a/b{device}")}, 'agent.yaml: streams[0].topic: level "b{device}": +, # and {device} must be a whole level'),
+        ({"streams": stream(topic="a/b")}, "agent.yaml: streams[0].topic: it names no device: put {device} in it, or say where the"),
+        ({"streams": stream(device={"field": "id"})}, "agent.yaml: streams[0].device: the topic names the device already; drop one of the"),
+        ({"streams": stream(qos=2)}, "agent.yaml: streams[0].qos: expected 0 or 1, got 2"),
+        (
+            {"streams": stream(payload={"time": {"field": "t", "unit": "sec"}})},
+            "agent.yaml: streams[0].payload.time.unit: expected s, ms, us or iso, got 'sec'",
+        ),
+        ({"alerts": {"raise": "6 of 5"}}, "agent.yaml: alerts.raise: expected \"M of N\" with 1 <= M <= N <= 64, such as 3 of 5, got '6 of 5'"),
+        ({"alerts": {"cooldown": "soon"}}, 'agent.yaml: alerts.cooldown: expected a duration such as 90, 60s, 45m or 7d, got "soon"'),
+        ({"limits": {"devices": 0}}, "agent.yaml: limits.devices: expected int >= 1, got 0"),
+    ],
+)
+def test_a_fault_is_one_line_with_the_keys_path(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    assert refusal(tmp_path, **changes).startswith(message)
+
+
+def test_a_password_in_the_url_is_refused_and_not_repeated(tmp_path: Path) -> None:
+    for url in ("mqtt://user:secret@host", "http://user:secret@host"):
+        message = refusal(tmp_path, broker={"url": url})
+        assert "broker.url" in message and "secret" not in message
+
+
+def test_yaml_that_does_not_parse_says_where(tmp_path: Path) -> None:
+    path = tmp_path / "agent.yaml"
+    path.write_text("gateway: gw\nbroker: {url: [\n")
+    with pytest.raises(ConfigError, match=r"agent\.yaml: line \d+, column \d+: not valid YAML"):
+        config.load(path)
+    with pytest.raises(ConfigError, match=r"none\.yaml: No such file"):
+        config.load(tmp_path / "none.yaml")

@@ -1,0 +1,54 @@
+import threading
+import time
+
+from vedette.contract.readings import Message
+from vedette.inbox import Inbox
+
+
+def message(number: int) -> Message:
+    return Message(str(number), b"", 0.0)
+
+
+def test_messages_leave_in_order_and_no_more_than_asked() -> None:
+    inbox = Inbox(10, patience_s=0)
+    for number in range(5):
+        inbox.put(message(number), may_wait=False)
+    assert [m.topic for m in inbox.take(3, 0, 0)] == ["0", "1", "2"]
+    assert [m.topic for m in inbox.take(3, 0, 0)] == ["3", "4"]
+    assert inbox.take(3, 0.01, 0) == []
+
+
+def test_without_room_a_message_is_dropped_and_counted() -> None:
+    inbox = Inbox(2, patience_s=0.01)
+    for number in range(5):
+        inbox.put(message(number), may_wait=number == 4)
+    assert inbox.dropped == 3 and len(inbox) == 2
+
+
+def test_a_message_that_may_wait_waits_for_room() -> None:
+    inbox = Inbox(1, patience_s=10)
+    inbox.put(message(0), may_wait=True)
+    producer = threading.Thread(target=inbox.put, args=(message(1),), kwargs={"may_wait": True})
+    producer.start()
+    time.sleep(0.05)
+    assert len(inbox) == 1
+    assert [m.topic for m in inbox.take(1, 0, 0)] == ["0"]
+    producer.join(5)
+    assert [m.topic for m in inbox.take(1, 1, 0)] == ["1"] and inbox.dropped == 0
+
+
+def test_nothing_is_lost_between_two_busy_threads() -> None:
+    inbox, taken = Inbox(50, patience_s=30), []
+    producer = threading.Thread(target=lambda: [inbox.put(message(n), may_wait=True) for n in range(20_000)])
+    producer.start()
+    while len(taken) < 20_000 and (batch := inbox.take(64, 5, 0)):
+        taken += batch
+    producer.join(5)
+    assert [m.topic for m in taken] == [str(n) for n in range(20_000)] and inbox.dropped == 0
+
+
+def test_a_waiting_take_can_be_woken() -> None:
+    inbox = Inbox(1, patience_s=0)
+    threading.Timer(0.05, inbox.wake).start()
+    began = time.monotonic()
+    assert inbox.take(1, 30, 0) == [] and time.monotonic() - began < 10
