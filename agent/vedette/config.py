@@ -201,7 +201,7 @@ def load(path: Path) -> Config:
     Raises:
         ConfigError: one line with the file, the key's path, what was wrong and what is expected.
     """
-    return documents.convert(documents.read_yaml(path), Config, path.name)
+    return documents.load(path, Config)
 
 
 def _without_password(url: str) -> str:

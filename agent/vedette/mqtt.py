@@ -19,7 +19,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.reasoncodes import ReasonCode
 
 from vedette.config import Broker
-from vedette.contract.errors import BrokerError
+from vedette.contract.errors import BrokerError, ConfigError
 from vedette.contract.readings import Message
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class Connection:
         """Read the credentials and begin to connect, in the network's own thread; returns at once, broker or not.
 
         Raises:
-            BrokerError: a credential or certificate cannot be read.
+            ConfigError: a credential or certificate cannot be read.
         """
         log_in(self._client, self._broker)
         self._client.connect_async(self._broker.host, self._broker.port, keepalive=int(self._broker.keepalive))
@@ -190,7 +190,7 @@ def log_in(client: paho.Client, broker: Broker) -> None:
     """Give a client the broker's credentials.
 
     Raises:
-        BrokerError: a file cannot be read, or is not what it should be.
+        ConfigError: a file cannot be read, or is not what it should be.
     """
     if broker.username:
         client.username_pw_set(broker.username, _read_password(broker.password_file))
@@ -199,7 +199,7 @@ def log_in(client: paho.Client, broker: Broker) -> None:
             client.tls_set(broker.ca_file, broker.cert_file, broker.key_file)
         except (OSError, ssl.SSLError, ValueError) as error:
             files = ", ".join(filter(None, (broker.ca_file, broker.cert_file, broker.key_file)))
-            raise BrokerError(f"broker: certificates cannot be used ({files}): {error}") from error
+            raise ConfigError(f"broker: certificates cannot be used ({files}): {error}") from error
 
 
 def explain_refusal(reason: str) -> str:
@@ -219,4 +219,4 @@ def _read_password(password_file: str | None) -> str | None:
     try:
         return path.read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise BrokerError(f"broker.password_file: {path}: {getattr(error, 'strerror', None) or 'not UTF-8'}") from error
+        raise ConfigError(f"broker.password_file: {path}: {getattr(error, 'strerror', None) or 'not UTF-8'}") from error

@@ -38,8 +38,14 @@ def test_a_message_that_may_wait_waits_for_room() -> None:
 
 
 def test_nothing_is_lost_between_two_busy_threads() -> None:
-    inbox, taken = Inbox(50, patience_s=30), []
-    producer = threading.Thread(target=lambda: [inbox.put(message(n), may_wait=True) for n in range(20_000)])
+    inbox = Inbox(50, patience_s=30)
+    taken: list[Message] = []
+
+    def produce() -> None:
+        for number in range(20_000):
+            inbox.put(message(number), may_wait=True)
+
+    producer = threading.Thread(target=produce)
     producer.start()
     while len(taken) < 20_000 and (batch := inbox.take(64, 5, 0)):
         taken += batch

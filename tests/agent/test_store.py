@@ -1,8 +1,8 @@
 from pathlib import Path
 
 import pytest
-from bundles import install, make_bundle
 
+from bundles import install, make_bundle
 from vedette.contract.errors import BundleError, ConfigError, DigestError
 from vedette.store import Store
 

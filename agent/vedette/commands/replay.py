@@ -11,6 +11,7 @@ import msgspec
 from vedette import config
 from vedette.alerts import Alert
 from vedette.commands import add_config, parser
+from vedette.contract.documents import blaming
 from vedette.pipeline import Pipeline
 from vedette.replay import messages_of
 from vedette.replay import replay as replay_messages
@@ -30,7 +31,8 @@ def replay(arguments: Sequence[str]) -> int:
     options.add_argument("--json", action="store_true", help="print each alert as it would be published, then the counters, as JSON lines")
     given = options.parse_args(arguments)
     agent = config.load(given.config)
-    pipeline = Pipeline(agent, Store(Path(agent.state_dir)).open_active)
+    with blaming(given.config):
+        pipeline = Pipeline(agent, Store(Path(agent.state_dir)).open_active)
     topics = AgentTopics(agent.prefix, agent.gateway)
     messages = chain.from_iterable(messages_of(path, agent, given.stream, given.device) for path in given.files)
     with ExitStack() as stack:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vedette import config
 from vedette.commands import add_config, parser
+from vedette.contract.documents import blaming
 from vedette.scorelog import ScoreLog
 from vedette.service import Service, run_until_signalled
 
@@ -22,5 +23,7 @@ def run(arguments: Sequence[str]) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     with ExitStack() as stack:
         on_scores = stack.enter_context(ScoreLog(given.scores)).write if given.scores else None
-        run_until_signalled(Service(config.load(given.config), on_scores))
+        agent = config.load(given.config)
+        with blaming(given.config):
+            run_until_signalled(Service(agent, on_scores))
     return 0

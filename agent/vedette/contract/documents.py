@@ -6,6 +6,8 @@ Rules this module keeps: an error is one line that names the file, the key's pat
 import difflib
 import re
 import typing
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -19,36 +21,41 @@ T = TypeVar("T")
 _MESSAGE = re.compile(r"(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?", re.DOTALL)
 
 
-def read_yaml(path: Path) -> object:
-    """Parse a YAML file.
+def load(path: Path, type_: type[T]) -> T:
+    """Read a YAML file into a struct. A field whose type has a `parse` class method is read by it.
 
     Raises:
-        ConfigError: it cannot be read, or is not YAML; with line and column.
+        ConfigError: it cannot be read, is not YAML, or is not what the type says.
     """
+    with blaming(path):
+        try:
+            return msgspec.convert(_read_yaml(path), type_, dec_hook=_parse)
+        except msgspec.ValidationError as error:
+            raise ConfigError(_explain(str(error), _read_yaml(path), type_)) from error
+
+
+@contextmanager
+def blaming(path: Path) -> Iterator[None]:
+    """Put a file's name in front of every ConfigError: some keys can be checked only later, against what they refer to."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{path.name}: {error}") from error
+
+
+def _read_yaml(path: Path) -> object:
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
+        raise ConfigError(error.strerror or str(error)) from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8: {error.reason}") from error
+        raise ConfigError(f"not UTF-8: {error.reason}") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise ConfigError(f"{path}: {where}not valid YAML: {error.problem}") from error
+        raise ConfigError(f"{where}not valid YAML: {error.problem}") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
-
-
-def convert(data: object, type_: type[T], file: str) -> T:
-    """Turn parsed YAML into a struct. A field whose type has a `parse` class method is read by it.
-
-    Raises:
-        ConfigError: the data is not what the type says.
-    """
-    try:
-        return msgspec.convert(data, type_, dec_hook=_parse)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{file}: {_explain(str(error), data, type_)}") from error
+        raise ConfigError(f"not valid YAML: {' '.join(str(error).split())}") from error
 
 
 def _parse(type_: Any, value: object) -> Any:

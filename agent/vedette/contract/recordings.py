@@ -86,10 +86,13 @@ def row_payload(cells: Mapping[str, str]) -> bytes:
 def read_messages(path: Path) -> Iterator[Message]:
     """Messages of a recording: JSON lines with `topic`, `payload` (JSON, or the payload's text) or `payload_base64`, and `time`.
 
+    A record without a time arrived with the one before it: real captures have such.
+
     Raises:
         HistoryError: the file cannot be read, or a line is no record.
     """
     decoder = msgspec.json.Decoder(_Record)
+    arrived: float | None = None
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
@@ -97,7 +100,8 @@ def read_messages(path: Path) -> Iterator[Message]:
                     continue
                 try:
                     record = decoder.decode(line)
-                    yield Message(record.topic, _payload(record), _arrival(record))
+                    arrived = _arrival(record, arrived)
+                    yield Message(record.topic, _payload(record), arrived)
                 except (msgspec.DecodeError, ValueError, RecursionError) as error:
                     raise HistoryError(f"{path}: line {number}: {error}") from error
     except OSError as error:
@@ -113,9 +117,11 @@ def _payload(record: _Record) -> bytes:
     return msgspec.json.decode(raw, type=str).encode() if raw.startswith(b'"') else raw
 
 
-def _arrival(record: _Record) -> float:
+def _arrival(record: _Record, before: float | None) -> float:
     if record.time is not None:
         return record.time
-    if record.receivedTimestamp is None or record.receivedTimestamp.tzinfo is None:
+    if record.receivedTimestamp and record.receivedTimestamp.tzinfo:
+        return record.receivedTimestamp.timestamp()
+    if record.receivedTimestamp or before is None:
         raise ValueError("expected time (epoch seconds) or receivedTimestamp (with an offset)")
-    return record.receivedTimestamp.timestamp()
+    return before

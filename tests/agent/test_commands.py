@@ -1,0 +1,112 @@
+import json
+from pathlib import Path
+
+import pytest
+from agents import STREAM, episode, vedette, write_config
+from brokers import Mosquitto
+from bundles import install, make_bundle
+
+WARM = [4.0] * 5 + [10.0] * 4 + [4.0] * 6
+
+
+def record(path: Path, payloads: list[dict[str, object]]) -> Path:
+    topic = "plant/north/fridge/f-1/telemetry"
+    path.write_text("".join(json.dumps({"time": p["ts"], "topic": topic, "payload": p}) + "\n" for p in payloads))
+    return path
+
+
+def test_check_says_ok_line_by_line(tmp_path: Path, broker: Mosquitto) -> None:
+    install(tmp_path / "state", make_bundle())
+    done = vedette("check", "-c", write_config(tmp_path, broker.url))
+    assert done.returncode == 0, done.stdout
+    assert [line.split()[:2] for line in done.stdout.splitlines()] == [["ok", w] for w in ("config", "models", "state", "clock", "broker")]
+
+
+def test_check_names_every_fault_and_exits_1(tmp_path: Path) -> None:
+    done = vedette("check", "--json", "-c", write_config(tmp_path, "mqtt://127.0.0.1:1"))
+    findings = {finding["what"]: finding for finding in json.loads(done.stdout)}
+    assert done.returncode == 1
+    assert not findings["models"]["ok"] and "vedette model install" in findings["models"]["detail"]
+    assert not findings["state"]["ok"] and "make it" in findings["state"]["detail"]
+    assert not findings["broker"]["ok"] and "cannot be reached" in findings["broker"]["detail"]
+
+
+def test_check_says_what_an_access_list_refuses(tmp_path: Path) -> None:
+    (tmp_path / "acl").write_text("topic read other/#\n")
+    install(tmp_path / "state", make_bundle())
+    with Mosquitto(tmp_path, settings="allow_anonymous false") as closed:
+        done = vedette("check", "-c", write_config(tmp_path, closed.url))
+        assert "refuses the connection: Not authorized; check broker.username" in done.stdout
+        assert done.returncode == 1
+
+
+def test_replay_prints_what_would_have_fired(tmp_path: Path) -> None:
+    install(tmp_path / "state", make_bundle())
+    config = write_config(tmp_path, "mqtt://nobody")
+    done = vedette("replay", "-c", config, record(tmp_path / "day.jsonl", episode(WARM)))
+    assert done.returncode == 0, done.stderr
+    new, end = done.stdout.splitlines()
+    assert new == "2026-09-21 14:20:20 new    warning  fridges/f-1 score 1.50 peak 1.50  temperature 10 (usual 4)"
+    assert end.split()[2] == "end"
+    assert "scored 15" in done.stderr
+
+
+def test_a_table_replays_as_the_messages_that_its_rows_stand_for(tmp_path: Path) -> None:
+    install(tmp_path / "state", make_bundle())
+    config = write_config(tmp_path, "mqtt://nobody")
+    table = tmp_path / "day.csv"
+    table.write_text("\ufeffts,name,temperature\n" + "".join(f"{p['ts']},f-1,{p['temperature']}\n" for p in episode(WARM)))
+    from_table = vedette("replay", "--json", "-c", config, "--device", "name", table)
+    from_recording = vedette("replay", "--json", "-c", config, record(tmp_path / "day.jsonl", episode(WARM)))
+    assert from_table.returncode == 0, from_table.stderr
+    assert from_table.stdout == from_recording.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.jsonl", "{}\n", "x.jsonl: line 1: Object missing required field `topic`"),
+        ("x.jsonl", '{"topic": "a", "payload": 1}\n', "x.jsonl: line 1: expected time (epoch seconds) or receivedTimestamp"),
+        ("x.csv", "a,b\n1\n", "x.csv: row 2: 1 cells, but the header names 2 columns"),
+        ("x.csv", "ts,device\n1,a/b\n", 'x.csv: row 2: device "a/b" cannot stand in the topic'),
+        ("x.txt", "", "x.txt: expected a recording (.jsonl) or a table (.csv)"),
+    ],
+)
+def test_a_file_that_cannot_be_replayed_says_where(tmp_path: Path, name: str, content: str, message: str) -> None:
+    install(tmp_path / "state", make_bundle())
+    (tmp_path / name).write_text(content)
+    done = vedette("replay", "-c", write_config(tmp_path, "mqtt://nobody"), tmp_path / name)
+    assert done.returncode == 1
+    assert message in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_the_lab_capture_replays_as_it_was_captured(tmp_path: Path) -> None:
+    capture = Path(__file__).parents[3] / "shared" / "data" / "mqtt" / "lab_capture.jsonl"
+    if not capture.exists():
+        pytest.skip(reason="the lab's capture is not here (../shared/data/mqtt)")
+    install(tmp_path / "state", make_bundle())
+    stream = {**STREAM, "topic": "temp-hum-readings", "device": {"field": "node-id"}, "payload": {"fields": {"temperature": "temp-C"}}}
+    config = write_config(tmp_path, "mqtt://nobody", streams=[stream])
+    done = vedette("replay", "--json", "-c", config, capture)
+    assert done.returncode == 0, done.stderr
+    counters = json.loads(done.stdout.splitlines()[-1])
+    received = counters["streams"]["fridges"]["received"]
+    assert counters["unmatched"] + received == len(capture.read_text().splitlines())
+    assert received == counters["streams"]["fridges"]["scored"] == 22
+
+
+def test_model_install_and_list(tmp_path: Path) -> None:
+    (tmp_path / "fridge.vedette").write_bytes(make_bundle())
+    done = vedette("model", "install", tmp_path / "fridge.vedette", "--state-dir", tmp_path / "state")
+    assert (done.returncode, done.stdout) == (0, "fridge 1.0.0 (isolation_forest) verified, proved on this machine and active\n")
+    listed = vedette("model", "list", "--json", "--state-dir", tmp_path / "state")
+    assert json.loads(listed.stdout) == [{"name": "fridge", "version": "1.0.0", "active": True}]
+
+
+def test_usage_is_exit_2_and_help_is_exit_0() -> None:
+    assert vedette().returncode == 2
+    assert vedette("nonsense").returncode == 2
+    assert vedette("run", "--nonsense").returncode == 2
+    overview = vedette("--help")
+    assert overview.returncode == 0
+    assert all(command in overview.stdout for command in ("run", "check", "replay", "simulate", "demo", "train", "export", "model"))

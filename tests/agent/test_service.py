@@ -1,0 +1,148 @@
+import json
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from agents import STREAM, Agent, Watcher, episode, vedette, write_config
+from brokers import Mosquitto, free_port
+from bundles import install, make_bundle
+
+TOPIC = "plant/north/fridge/f-1/telemetry"
+WARM = [4.0] * 5 + [10.0] * 4 + [4.0] * 6
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_a_warm_fridge_is_one_alert_that_ends(tmp_path: Path, broker: Mosquitto, protocol: str) -> None:
+    install(tmp_path / "state", make_bundle())
+    config = write_config(tmp_path, broker.url, broker={"url": broker.url, "protocol": 5 if protocol == "5" else protocol})
+    with Watcher(broker, protocol) as watcher, Agent(config) as agent:
+        watcher.wait_online()
+        watcher.publish(TOPIC, *episode(WARM))
+        watcher.wait(lambda: len(watcher.alerts()) == 2)
+        new, end = watcher.alerts()
+        assert new["topic"] == end["topic"] == "vedette/gw-1/alerts/fridges/f-1"
+        assert (new["payload"]["type"], end["payload"]["type"]) == ("new", "end")
+        assert new["payload"]["id"] == end["payload"]["id"]
+        assert new["payload"]["explanation"] == [{"feature": "temperature", "share": 1.0, "observed": 10.0, "expected": 4.0}]
+        assert new["payload"]["model"] == {"name": "fridge", "version": "1.0.0"}
+        assert not any(m.retain for m in watcher.messages if "/alerts/" in m.topic)
+        state = json.loads(watcher.last("vedette/gw-1/state/fridges/f-1") or b"{}")
+        assert state["alert"] is None
+        assert agent.stop() == 0
+        watcher.wait(lambda: watcher.last("vedette/gw-1/status") == b"offline")
+
+
+def test_a_killed_agent_is_offline_by_its_last_will(tmp_path: Path, broker: Mosquitto) -> None:
+    install(tmp_path / "state", make_bundle())
+    with Watcher(broker) as watcher, Agent(write_config(tmp_path, broker.url)) as agent:
+        watcher.wait_online()
+        agent.process.kill()
+        watcher.wait(lambda: watcher.last("vedette/gw-1/status") == b"offline")
+
+
+def test_every_message_is_accounted_for(tmp_path: Path, broker: Mosquitto) -> None:
+    install(tmp_path / "state", make_bundle())
+    with Watcher(broker) as watcher, Agent(write_config(tmp_path, broker.url, stats_every="200ms")) as agent:
+        watcher.wait_online()
+        good = episode([4.0] * 1000)
+        bad = [b"", b"{", b'{"ts": 1, "temperature": "4"}', b'{"temperature": 4}', b'{"ts": 99999999999}', b"x" * 70_000, b"\xff"]
+        watcher.publish(TOPIC, *good, *bad, good[0])
+        watcher.wait(lambda: watcher.counters().get("received") == 1008)
+        assert agent.stop() == 0
+        counters = watcher.counters()
+        rejected = {name: count for name, count in counters.items() if name.startswith("rejected.")}
+        assert rejected == {
+            "rejected.malformed": 3,
+            "rejected.type": 1,
+            "rejected.time": 1,
+            "rejected.future": 1,
+            "rejected.too_long": 1,
+        }
+        assert counters["received"] == counters["readings"] + sum(rejected.values())
+        assert counters["readings"] == counters["scored"] + counters["waiting"] + counters["late"] + counters["failed"] == 1001
+        # A reading far behind the newest is a clock that went back.
+        assert counters["scored"] == 1001 and counters["restarted"] == 1
+        assert "payload" not in agent.said and "x" * 100 not in agent.said
+
+
+def test_the_agent_starts_and_goes_on_without_its_broker(tmp_path: Path) -> None:
+    install(tmp_path / "state", make_bundle())
+    port = free_port()
+    with Agent(write_config(tmp_path, f"mqtt://127.0.0.1:{port}")) as agent:
+        time.sleep(1.5)
+        assert agent.process.poll() is None
+        with Mosquitto(tmp_path, port) as broker:
+            with Watcher(broker) as watcher:
+                watcher.wait_online()
+            broker.stop()
+            time.sleep(0.5)
+            broker.start()
+            with Watcher(broker) as watcher:
+                watcher.wait_online()
+                watcher.publish(TOPIC, *episode(WARM))
+                watcher.wait(lambda: len(watcher.alerts()) == 2)
+        assert agent.stop() == 0
+    lines = agent.said.splitlines()
+    assert sum("cannot be reached" in line for line in lines) <= 2, "a broker that is away is said once, not at every retry"
+    assert sum("connected to" in line for line in lines) == 2
+
+
+def test_alerts_that_the_broker_never_got_are_delivered_after_a_restart(tmp_path: Path) -> None:
+    """The broker dies with alerts on their way, then the agent is killed; both come back and the alerts are delivered."""
+    from vedette.spool import Spool
+
+    install(tmp_path / "state", make_bundle())
+    spool = Spool(tmp_path / "state" / "spool.db")
+    spool.open()
+    spool.add([("vedette/gw-1/alerts/fridges/f-9", b'{"id": "kept"}')])
+    spool.close()
+    with Mosquitto(tmp_path) as broker, Watcher(broker) as watcher, Agent(write_config(tmp_path, broker.url)) as agent:
+        watcher.wait(lambda: watcher.alerts() == [{"topic": "vedette/gw-1/alerts/fridges/f-9", "payload": {"id": "kept"}}])
+        assert agent.stop() == 0
+    spool.open()
+    assert len(spool) == 0
+
+
+def test_systemd_is_told_when_the_agent_is_ready_and_when_it_stops(
+    tmp_path: Path, broker: Mosquitto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path / "state", make_bundle())
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(20)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        with Agent(write_config(tmp_path, broker.url)) as agent:
+            assert manager.recv(1000).startswith(b"READY=1")
+            assert agent.stop() == 0
+            assert manager.recv(1000) == b"STOPPING=1"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"gatewy": "x"}, 'vedette: agent.yaml: gatewy: unknown key; did you mean "gateway"?'),
+        ({"gateway": 7}, "vedette: agent.yaml: gateway: expected str, got int"),
+        ({"streams": [{**STREAM, "topic": "a/#/b"}]}, 'vedette: agent.yaml: streams[0].topic: "#" must be the last level, got "a/#/b"'),
+        ({"streams": [{**STREAM, "model": "none"}]}, 'vedette: agent.yaml: streams[0].model: no model "none" in '),
+        (
+            {"streams": [{**STREAM, "payload": {"fields": {"x": "y"}}}]},
+            'vedette: agent.yaml: streams[0].payload.fields: "x" is not a feature of the model; its features are temperature',
+        ),
+        (
+            {"broker": {"url": "mqtt://h", "username": "u", "password_file": "/none"}},
+            "vedette: agent.yaml: broker.password_file: /none: No such",
+        ),
+    ],
+)
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_a_broken_config_is_one_clear_line_and_exit_1(tmp_path: Path, changes: dict[str, object], message: str, command: str) -> None:
+    install(tmp_path / "state", make_bundle())
+    config = write_config(tmp_path, "mqtt://127.0.0.1:1", **changes)
+    done = vedette(command, "-c", config)
+    assert done.returncode == 1
+    if command == "run":
+        (line,) = done.stderr.splitlines()
+        assert line.startswith(message)
+    else:
+        assert message.removeprefix("vedette: agent.yaml: ") in done.stderr + done.stdout
