@@ -11,8 +11,9 @@ from typing import Any, Self
 
 import paho.mqtt.client as paho
 import yaml
-from brokers import Mosquitto
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+
+from brokers import Mosquitto
 
 STREAM: dict[str, Any] = {
     "name": "fridges",

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from agents import STREAM, episode, vedette, write_config
 from brokers import Mosquitto
 from bundles import install, make_bundle

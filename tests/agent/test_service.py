@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from agents import STREAM, Agent, Watcher, episode, vedette, write_config
 from brokers import Mosquitto, free_port
 from bundles import install, make_bundle
