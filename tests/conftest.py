@@ -1,3 +1,4 @@
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,3 +28,12 @@ def fridge_60k() -> Path:
     if not path.exists():
         pytest.skip(reason="the TON_IoT fridge file is not here (../shared/data/ton_iot)")
     return path
+
+
+@pytest.fixture(scope="session")
+def gateway_python() -> str:
+    """The interpreter of an environment with a gateway's packages and nothing else."""
+    python = os.environ.get("VEDETTE_GATEWAY_PYTHON") or str(REPOSITORY / ".venv-gateway" / "bin" / "python")
+    if not Path(python).exists():
+        pytest.skip(reason="there is no gateway's environment: make test makes one (.venv-gateway)")
+    return python

@@ -1,11 +1,14 @@
 """The `vedette` command. Its subcommands are the entry points of the group `vedette.commands`, whoever brings them."""
 
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points
 
 from vedette import __version__
 from vedette.contract.errors import VedetteError
+
+EXIT_BUG = 70
 
 Command = Callable[[Sequence[str]], int]
 
@@ -14,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a subcommand.
 
     Returns:
-        0 fine, 1 a fault in what was given, 2 usage.
+        0 fine, 1 a fault in what was given, 2 usage, 70 a fault of vedette's own (EX_SOFTWARE of sysexits.h).
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     commands = {point.name: point for point in entry_points(group="vedette.commands")}
@@ -41,6 +44,10 @@ def _run(point: EntryPoint, arguments: Sequence[str]) -> int:
         return 0
     except KeyboardInterrupt:
         return 130
+    except Exception:  # noqa: BLE001 because a bug of ours (70) must not look like a fault in what was given (1)
+        traceback.print_exc()
+        print("vedette: this is a fault of vedette's own, please report it with the lines above", file=sys.stderr)
+        return EXIT_BUG
 
 
 def _overview(commands: dict[str, EntryPoint]) -> str:

@@ -71,14 +71,14 @@ def _explain(message: str, data: object, type_: type) -> str:
         path = f"{path}.{key[2]}".removeprefix(".")
         if key[1] != "unknown":
             return f"{path}: missing, and it has no default"
-        known = _keys(_type_at(type_, _keys_of(path)[:-1]))
+        known = _keys(_type_at(type_, _keys_of(path)[:-1], data))
         close = difflib.get_close_matches(key[2], known, 1)
         return f"{path}: unknown key; " + (f'did you mean "{close[0]}"?' if close else f"known keys: {', '.join(known)}")
     if re.match(r"\w+: ", what):  # a struct's own check names the field that it is about
         return f"{path}.{what}".removeprefix(".")
     value = _value_at(data, path)
     if "enum value" in what:
-        choices = [str(c) for c in typing.get_args(_type_at(type_, _keys_of(path)))]
+        choices = [str(c) for c in typing.get_args(_type_at(type_, _keys_of(path), data))]
         what = f"expected {' or '.join(filter(None, [', '.join(choices[:-1]), choices[-1]]))}"
     what = what[0].lower() + what[1:].replace("`", "")
     got = f", got {value!r}" if "got" not in what and isinstance(value, str | int | float) else ""
@@ -98,15 +98,30 @@ def _value_at(data: Any, path: str) -> object:
     return data
 
 
-def _type_at(type_: Any, keys: list[str]) -> Any:
-    """The struct, or the field's type, that a path leads to; lists and optional values are looked through."""
-    for key in keys:
+def _type_at(type_: Any, keys: list[str], data: object) -> Any:
+    """The struct, or the field's type, that a path leads to; lists, optional values and tagged unions are looked through."""
+    for depth, key in enumerate(keys, start=1):
         if not key.isdigit():
             fields = {f.encode_name: f.type for f in msgspec.structs.fields(type_)} if _is_struct(type_) else {}
             type_ = fields.get(key, object)
-        if inner := [a for a in typing.get_args(type_) if _is_struct(a) or typing.get_origin(a) is Literal]:
-            type_ = inner[0]
+        inner = [a for a in _members(type_) if _is_struct(a) or typing.get_origin(a) is Literal]
+        value = _value_at(data, ".".join(keys[:depth]))
+        if tagged := [a for a in inner if _is_struct(a) and isinstance(value, dict) and _tag(a) in value.items()]:
+            inner = tagged
+        type_ = inner[0] if inner else type_
     return type_
+
+
+def _members(type_: Any) -> list[Any]:
+    """What a type may be, element or key or value: the leaves of its unions and containers."""
+    arguments = typing.get_args(type_)
+    if not arguments or typing.get_origin(type_) is Literal:
+        return [type_]
+    return [member for argument in arguments for member in _members(argument)]
+
+
+def _tag(type_: Any) -> tuple[str | None, object]:
+    return type_.__struct_config__.tag_field, type_.__struct_config__.tag
 
 
 def _keys(type_: Any) -> list[str]:

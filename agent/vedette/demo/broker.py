@@ -22,6 +22,7 @@ class DemoBroker:
 
     Args:
         folder: For its configuration.
+        name: `mosquitto` or `amqtt`; None takes mosquitto where it is installed.
 
     Attributes:
         name: Which program it is.
@@ -29,18 +30,17 @@ class DemoBroker:
         protocol: The newest MQTT version that it speaks.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str | None = None) -> None:
         self._port = _free_port()
         self.url = f"mqtt://127.0.0.1:{self._port}"
         mosquitto = shutil.which("mosquitto") or shutil.which("mosquitto", path=_ALSO_IN)
-        self.protocol: Literal["5", "3.1.1"] = "5" if mosquitto else "3.1.1"
-        if mosquitto:
-            self.name = "mosquitto"
+        self.name = name or ("mosquitto" if mosquitto else "amqtt")
+        self.protocol: Literal["5", "3.1.1"] = "5" if self.name == "mosquitto" else "3.1.1"
+        if self.name == "mosquitto":
             configuration = folder / "mosquitto.conf"
             configuration.write_text(f"listener {self._port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n")
-            self._command = [mosquitto, "-c", str(configuration)]
+            self._command = [mosquitto or "mosquitto", "-c", str(configuration)]
         else:
-            self.name = "amqtt"
             self._command = [sys.executable, "-m", __name__, str(self._port)]
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -50,7 +50,10 @@ class DemoBroker:
         Raises:
             BrokerError: it does not start.
         """
-        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        try:
+            self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        except OSError as error:
+            raise BrokerError(f"the demo's broker, {self.name}, cannot be started: {error.strerror}") from error
         deadline = time.monotonic() + _START_TIMEOUT_S
         while time.monotonic() < deadline and self._process.poll() is None:
             with socket.socket() as probe:

@@ -46,6 +46,7 @@ def demo(arguments: Sequence[str]) -> int:
     options.add_argument("--simulated", type=Duration.parse, default=Duration(12 * _HOUR_S), help="how long the fleet lives (default: 12h)")
     options.add_argument("--duration", type=Duration.parse, default=Duration(60), help="how long that takes (default: 60s)")
     options.add_argument("--seed", type=int, default=3, help="another seed is another fleet (default: 3)")
+    options.add_argument("--broker", choices=("mosquitto", "amqtt"), help="default: mosquitto where it is installed, else amqtt")
     options.add_argument("--json", action="store_true", help="print the summary as JSON, and what happens on stderr")
     given = options.parse_args(arguments)
     if given.devices < len(KINDS) or given.simulated < 10 * _HOUR_S or not given.duration > 0:
@@ -58,7 +59,7 @@ def demo(arguments: Sequence[str]) -> int:
     window = open_bundle(BUNDLE).manifest.window
     ledger = Ledger(faults, grace_s=window.steps * _READING_S)
     view = View(sys.stderr if given.json else sys.stdout)
-    counters = _run(fleet, faults, ledger, view, start + given.simulated, given.simulated / given.duration)
+    counters = _run(fleet, faults, ledger, view, start + given.simulated, given.simulated / given.duration, given.broker)
     verdicts = ledger.verdicts()
     if given.json:
         facts = {"faults": verdicts, "false_alerts": ledger.false_alerts(), "counters": counters}
@@ -78,11 +79,11 @@ def plan(names: Sequence[str], start: float) -> list[Fault]:
     return faults
 
 
-def _run(fleet: ColdChain, faults: Sequence[Fault], ledger: Ledger, view: View, end: float, speed: float) -> dict[str, int]:
+def _run(fleet: ColdChain, faults: Sequence[Fault], ledger: Ledger, view: View, end: float, speed: float, broker_name: str | None) -> dict[str, int]:
     """Let the fleet live until `end`, and return the agent's closing counters."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vedette-demo-")))
-        broker = stack.enter_context(DemoBroker(folder))
+        broker = stack.enter_context(DemoBroker(folder, broker_name))
         view.note(f"broker: {broker.name} on {broker.url}")
         subscriber = stack.enter_context(_Subscriber(broker, ledger, view))
         agent = stack.enter_context(_agent(folder, broker))
