@@ -1,0 +1,135 @@
+"""`vedette export`."""
+
+import argparse
+import json
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vedette.contract.errors import BundleError, VedetteError
+
+if TYPE_CHECKING:
+    from vedette.contract.features import Rows
+    from vedette.contract.scores import Scorer
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_VERSION = re.compile(r"\d+\.\d+\.\d+")
+
+
+def export(arguments: Sequence[str]) -> int:
+    """Make a run into the one file that a gateway needs.
+
+    Args:
+        arguments: The command line after `vedette export`.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        VedetteError: the run or the installation is at fault, or the exported model does not score as the original.
+    """
+    parser = argparse.ArgumentParser(prog="vedette export", description="Make a run into the one file that a gateway needs.")
+    parser.add_argument("run", metavar="RUN", type=Path, help="a folder that vedette train wrote")
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="BUNDLE",
+        type=Path,
+        default=Path(),
+        help="a .vedette file, or a folder to put NAME-VERSION.vedette in (default: here)",
+    )
+    parser.add_argument("--name", type=_checked(_NAME, "lower-case letters, digits, . _ and -"), help="instead of the recipe's")
+    parser.add_argument("--version", type=_checked(_VERSION, "MAJOR.MINOR.PATCH"), help="instead of the recipe's")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    options = parser.parse_args(arguments)
+    try:
+        return _export(options.run, options.output, options.name, options.version, as_json=options.json)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in {"vedette", "vedette_training", "vedette_exporter"}:
+            raise
+        raise VedetteError(f"exporting needs {error.name}, which is not installed: pip install 'vedette[export]'") from error
+
+
+def _export(run: Path, output: Path, name: str | None, version: str | None, *, as_json: bool) -> int:
+    from vedette import runtimes
+    from vedette.contract import bundle
+    from vedette_exporter.pack import pack
+
+    print("converting and comparing with the original …", file=sys.stderr)
+    packed = pack(run, name, version)
+    path = output if output.suffix == bundle.SUFFIX else output / bundle.file_name(packed.manifest)
+    _write(path, packed.data)
+
+    # What counts is what is on the disk: read it back as a gateway would.
+    written = bundle.open_bundle(path)
+    scorer = runtimes.load_scorer(written)
+    bundle.self_test(written, scorer)
+    speed_us = {size: _time_us(scorer, written.golden_windows[:size]) for size in (1, 32)}
+    result = {
+        "bundle": str(path),
+        "name": written.manifest.name,
+        "version": written.manifest.version,
+        "bytes": len(packed.data),
+        "sha256": written.sha256,
+        "parity": packed.parity._asdict(),
+        "us_per_window": {str(size): round(value, 1) for size, value in speed_us.items()},
+    }
+    if as_json:
+        print(json.dumps(result))
+    else:
+        print(
+            f"parity      {packed.parity.windows} windows, "
+            f"scores differ by at most {packed.parity.largest_difference:.1g} "
+            f"(allowed 1e-04), no verdict flips\n"
+            f"batches     of {', '.join(map(str, packed.parity.batch_sizes))} and all at once: equal to the last bit\n"
+            f"speed       {speed_us[1]:.0f} us a window one by one, "
+            f"{speed_us[32]:.0f} us in batches of 32, on this machine\n"
+            f"size        {len(packed.data) / 1024:.0f} KiB\n"
+            f"self-test   passed\n{path}"
+        )
+    return 0
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file that is there whole or not at all."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            try:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+                Path(file.name).chmod(0o644)
+                Path(file.name).replace(path)
+            except BaseException:
+                Path(file.name).unlink()
+                raise
+    except OSError as error:
+        raise BundleError(f"{path}: cannot write the bundle: {error.strerror}") from error
+
+
+def _time_us(scorer: "Scorer", windows: "Rows", repeats: int = 50) -> float:
+    """Microseconds a window: the median of some runs, on this machine."""
+    scorer.score(windows)
+    took_s = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        scorer.score(windows)
+        took_s.append(time.perf_counter() - started)
+    return sorted(took_s)[repeats // 2] / len(windows) * 1e6
+
+
+def _checked(pattern: re.Pattern[str], expected: str) -> Callable[[str], str]:
+    """An argument's type that takes what matches."""
+
+    def check(text: str) -> str:
+        if not pattern.fullmatch(text):
+            raise argparse.ArgumentTypeError(f'expected {expected}, got "{text}"')
+        return text
+
+    return check

@@ -1,0 +1,65 @@
+"""Keras to TFLite.
+
+Of the routes that were tried (from_concrete_functions, Model.export, a fixed-batch wrapper), this one alone keeps
+weights, built-in operators and a batch of any size; it needs recurrent layers to be unrolled.
+"""
+
+import contextlib
+import io
+import re
+from typing import Any
+
+import keras
+import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
+
+from vedette.contract.errors import BundleError
+
+# FULLY_CONNECTED and the like; FlexMatrixInverse and whatever else a converter lets through has lower case in it.
+_BUILT_IN = re.compile(r"[A-Z0-9_]+")
+_MISSING = re.compile(r"'tf\.(\w+)' op is neither a custom op nor a flex op")
+
+
+def convert(model: Any, output: str) -> bytes:
+    """Convert a model.
+
+    Args:
+        model: keras.Model of one input `(n, steps, columns)` and one output `(n, 1)`.
+        output: The output's name in the signature.
+
+    Returns:
+        The TFLite file: float32, built-in operators only.
+
+    Raises:
+        BundleError: the model needs more than built-in operators, or a fixed batch.
+    """
+    inputs = keras.Input(model.input_shape[1:], name="window")
+    # Named, because Keras would number it, and equal models would differ by what was converted before.
+    wrapper = keras.Model(inputs, {output: model(inputs)}, name="vedette")
+    converter = tf.lite.TFLiteConverter.from_keras_model(wrapper)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    try:
+        # The converter reports on standard output, which belongs to the command's result.
+        with contextlib.redirect_stdout(io.StringIO()):
+            converted: bytes = converter.convert()
+    except Exception as error:  # because TensorFlow's ConverterError is in no public module
+        what = ", ".join(sorted(set(_MISSING.findall(str(error))))) or str(error).partition("\n")[0]
+        raise BundleError(f"TFLite has no built-in operators for this model: {what}") from error
+    check(converted)
+    return converted
+
+
+def check(model: bytes) -> None:
+    """Make sure that a TFLite file runs on any gateway.
+
+    Raises:
+        BundleError: an operator is not built in, or the batch is fixed.
+    """
+    interpreter = Interpreter(model_content=model)
+    # LiteRT has no public list of operators; a wrong guess here would be caught by the parity gate's runtime, which has
+    # no others.
+    names = {operator["op_name"] for operator in interpreter._get_ops_details()}  # noqa: SLF001
+    if foreign := sorted(name for name in names if not _BUILT_IN.fullmatch(name)):
+        raise BundleError(f"the converted model needs {', '.join(foreign)}, which a gateway's runtime does not have")
+    if interpreter.get_input_details()[0]["shape_signature"][0] != -1:
+        raise BundleError("the converted model takes batches of one size only: unroll its recurrent layers")
