@@ -15,7 +15,7 @@ from vedette.contract.windows import WindowSpec
 from vedette.runtimes import load
 
 TEMPERATURE = Number(name="temperature", minimum=-50.0, maximum=80.0, mean=4.0, scale=1.0)
-DOOR = Category(name="door", values=("closed", "open"))
+DOOR = Category(name="door", values=("closed", "open"), usual="closed")
 
 
 def largest_deviation_model(steps: int, columns: int) -> bytes:

@@ -15,6 +15,9 @@ import msgspec
 from vedette.config import Alerts
 from vedette.detector import Cause
 
+NOTEWORTHY_RISE = 1.1
+"""An alert's peak must have risen by a tenth since it was last told for an update."""
+
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
     """Which bundle judged."""
@@ -138,8 +141,9 @@ class Judge:
 
     def _update(self, device: str, episode: _Episode) -> Iterator[Alert]:
         escalated = self._severity(episode) != episode.severity
+        risen = episode.peak >= NOTEWORTHY_RISE * episode.sent_peak
         due = episode.time - episode.sent >= self._rules.update
-        if escalated or (due and episode.peak > episode.sent_peak):
+        if escalated or (due and risen):
             yield self._message("update", device, episode)
 
     def _end(self, device: str, episode: _Episode) -> Alert:

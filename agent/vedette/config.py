@@ -147,7 +147,7 @@ class Alerts(Struct, frozen=True, rename={"raise_": "raise"}):
         raise_: Windows at or over 1.0 that raise an alert.
         clear: Windows under `clear_below` that end it.
         cooldown: After an end, no new alert of the device for this long.
-        update: While an alert lasts, an update at most this often, and only if its peak has risen.
+        update: While an alert lasts, an update at most this often, and only if its peak has risen by a tenth.
         critical: From this peak on an alert's severity is critical rather than warning; a rise to it is told at once.
     """
 

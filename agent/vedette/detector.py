@@ -24,18 +24,23 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         share: Part of the score's excess that goes away when the feature is as expected, 0 to 1.
         observed: The window's last value; null where nothing usable was sent.
-        expected: What is usual; null for a category.
+        expected: What is usual: the mean, or the most frequent value; null where that is not known.
     """
 
     feature: str
     share: float
     observed: float | str | None
-    expected: float | None
+    expected: float | str | None
 
     def words(self) -> str:
         """The cause for people."""
-        observed = f"{self.observed:g}" if isinstance(self.observed, float) else str(self.observed)
-        return f"{self.feature} {observed}" + (f" (usual {self.expected:g})" if self.expected is not None else "")
+        if self.observed == self.expected:
+            return f"{self.feature}, earlier in the window"
+        return f"{self.feature} {_shown(self.observed)}" + (f" (usual {_shown(self.expected)})" if self.expected is not None else "")
+
+
+def _shown(value: float | str | None) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 class Scored(NamedTuple):
@@ -93,7 +98,7 @@ class Detector:
         spec = self.encoder.spec
         variants = np.repeat(window[None], len(spec) + 1, axis=0)
         for column, feature in enumerate(self.encoder.feature_of_column):
-            variants[feature + 1, :, column] = 0.0
+            variants[feature + 1, :, column] = self.encoder.usual_row[column]
         scores = self._scorer.score(variants)
         drops = np.maximum(scores[0] - scores[1:], 0.0)
         if not (total := float(drops.sum())) > 0:
@@ -101,10 +106,12 @@ class Detector:
         causes = []
         for index in np.argsort(-drops, kind="stable")[:MAX_CAUSES]:
             feature, value, share = spec[index], float(raw[index]), float(drops[index]) / total
-            observed: float | str | None = None if math.isnan(value) else value
+            observed: float | str | None
+            expected: float | str | None
             if isinstance(feature, Category):
-                observed = feature.values[int(value)] if value >= 0 else None
-            expected = None if isinstance(feature, Category) else float(f"{feature.mean:.3g}")
+                observed, expected = feature.values[int(value)] if value >= 0 else None, feature.usual
+            else:
+                observed, expected = None if math.isnan(value) else value, float(f"{feature.mean:.3g}")
             if share >= MIN_SHARE:
                 causes.append(Cause(feature=feature.name, share=round(share, 2), observed=observed, expected=expected))
         return tuple(causes)

@@ -45,7 +45,7 @@ def test_new_update_and_end_share_an_id_and_carry_the_peak() -> None:
 
 
 def test_updates_come_only_with_a_higher_peak_and_not_too_often() -> None:
-    assert told(play([1.5, 1.5, 1.6, 1.7, 1.8, 1.8, 1.8, 1.8, 1.8])) == [("new", 10.0), ("update", 40.0)]
+    assert told(play([1.5, 1.5, 1.6, 1.7, 1.8, 1.8, 1.8, 1.8, 1.9])) == [("new", 10.0), ("update", 40.0)]
 
 
 def test_the_peak_forgets_what_was_before_the_episode() -> None:

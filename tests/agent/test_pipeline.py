@@ -5,10 +5,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
-from bundles import DOOR, TEMPERATURE, make_bundle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bundles import DOOR, TEMPERATURE, make_bundle
 from vedette.config import Config
 from vedette.contract import bundle as bundles
 from vedette.contract.bundle import Bundle
@@ -67,7 +67,9 @@ def message(device: str, ts: float, temperature: object, door: str = "closed") -
 
 
 READINGS = st.lists(
-    st.tuples(st.sampled_from("abc"), st.integers(0, 40), st.sampled_from([3.0, 4.0, 4.5, 9.0, -99.0, "bad"]), st.sampled_from(["open", "?"])),
+    st.tuples(
+        st.sampled_from("abc"), st.integers(0, 40), st.sampled_from([3.0, 4.0, 4.5, 9.0, -99.0, "bad"]), st.sampled_from(["open", "?"])
+    ),
     max_size=50,
 )
 
@@ -119,4 +121,6 @@ def test_two_streams_may_read_the_same_topic() -> None:
 def test_an_alert_explains_itself_with_the_feature_that_moved() -> None:
     subject = pipeline()
     alerts = subject.process([message("a", 60.0 * i, t) for i, t in enumerate([4, 4, 9, 4, 9])]).alerts
-    assert [(cause.feature, cause.share, cause.observed, cause.expected) for cause in alerts[0].explanation] == [("temperature", 1.0, 9.0, 4.0)]
+    assert [(cause.feature, cause.share, cause.observed, cause.expected) for cause in alerts[0].explanation] == [
+        ("temperature", 1.0, 9.0, 4.0)
+    ]

@@ -70,7 +70,7 @@ def test_fit_learns_from_usable_values_only() -> None:
         [(2.0, "B "), (4.0, "a"), (math.nan, None), (1e9, "b")],
     )
     assert isinstance(number, Number) and (number.mean, number.scale) == (3.0, 1.0)
-    assert isinstance(category, Category) and category.values == ("a", "b")
+    assert isinstance(category, Category) and (category.values, category.usual) == (("a", "b"), "b")
 
 
 def test_fit_keeps_the_values_that_the_recipe_names() -> None:

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pytest
+
 from agents import Agent, Watcher, vedette, write_config
 from brokers import Mosquitto
-
 from vedette.contract.bundle import Bundle, open_bundle
 from vedette.contract.features import Category, Number
 from vedette.contract.recordings import read_table, row_payload

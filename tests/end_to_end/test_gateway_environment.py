@@ -56,3 +56,20 @@ def test_import_vedette_loads_next_to_nothing() -> None:
     program = "import sys; before = set(sys.modules); import vedette; print(*sorted(set(sys.modules) - before))"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert loaded == ["vedette"]
+
+
+def test_the_model_runtimes_write_nothing_and_start_no_thread_of_their_own(gateway_python: str, tmp_path: Path) -> None:
+    """ONNX Runtime's wheels carry a telemetry service; it must be off before the library is loaded."""
+    (tmp_path / "fridge.vedette").write_bytes(make_bundle())
+    program = (
+        "import sys, threading, pathlib; from vedette.contract.bundle import open_bundle; from vedette.runtimes import load_scorer\n"
+        "bundle = open_bundle(pathlib.Path(sys.argv[1])); load_scorer(bundle).score(bundle.golden_windows)\n"
+        "print(len(list(pathlib.Path('/proc/self/task').iterdir())))"
+    )
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = {"HOME": str(home), "TMPDIR": str(home), "XDG_CACHE_HOME": str(home), "OPENBLAS_NUM_THREADS": "1"}
+    command = [gateway_python, "-c", program, str(tmp_path / "fridge.vedette")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert list(home.rglob("*")) == []
+    assert done.stdout.strip() == "1"

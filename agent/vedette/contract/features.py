@@ -45,12 +45,14 @@ class Category(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     Attributes:
         values: Known values, normalised. An unknown one sets no column.
+        usual: The one that is seen most often.
         text: `folded` strips and case-folds before lookup. `raw` takes the text as it is: a trailing space is then another
             value, which is how the public fridge data gives its labels away.
     """
 
     name: str
     values: tuple[str, ...] = ()
+    usual: str | None = None
     text: Literal["folded", "raw"] = "folded"
 
     def normalise(self, value: Value) -> str:
@@ -75,6 +77,7 @@ class FeatureEncoder:
     Attributes:
         columns: Names of the columns: a number's own, `name=value` for a category's.
         feature_of_column: Index of the feature that each column belongs to.
+        usual_row: float32 `(columns,)`: every number at its mean, every category at its usual value.
         counts: How many values were `missing`, `out_of_range` or `unknown_category` so far.
     """
 
@@ -95,6 +98,11 @@ class FeatureEncoder:
         self._mean = np.array([f.mean for _, f in numbers])
         self._scale = np.array([f.scale for _, f in numbers])
         self._fill = np.array([f.mean if f.fill is None else f.fill for _, f in numbers])
+        self.usual_row = np.zeros(len(self.columns), dtype=np.float32)
+        for column, index in enumerate(self.feature_of_column):
+            feature = spec[index]
+            if isinstance(feature, Category) and self.columns[column] == f"{feature.name}={feature.usual}":
+                self.usual_row[column] = 1.0
         self._categories = [(i, f, {v: k for k, v in enumerate(f.values)}) for i, f in enumerate(spec) if isinstance(f, Category)]
 
     def encode(self, values: Sequence[Sequence[Value]]) -> Raw:
@@ -142,21 +150,23 @@ class FeatureEncoder:
 
 
 def fit(spec: FeatureSpec, values: Sequence[Sequence[Value]]) -> FeatureSpec:
-    """Learn each number's mean and scale and each category's known values.
+    """Learn each number's mean and scale and each category's known and usual values.
 
     Args:
         spec: What the recipe says. Category values that it names are kept, in its order.
         values: Training readings' values, in the spec's order; NaN, None and out-of-range numbers are left out.
 
     Returns:
-        The spec with `mean`, `scale` (population standard deviation, 1.0 for a constant) and `values` filled in.
+        The spec with `mean`, `scale` (population standard deviation, 1.0 for a constant) `values` and `usual` filled in.
     """
     fitted: list[Feature] = []
     for index, feature in enumerate(spec):
         column = [row[index] for row in values]
         if isinstance(feature, Category):
-            seen = sorted({feature.normalise(v) for v in column if v is not None})
-            fitted.append(msgspec.structs.replace(feature, values=feature.values or tuple(seen)))
+            seen = Counter(feature.normalise(v) for v in column if v is not None)
+            known = feature.values or tuple(sorted(seen))
+            usual = max(known, key=lambda text: seen[text], default=None)
+            fitted.append(msgspec.structs.replace(feature, values=known, usual=usual))
             continue
         numbers = np.array(column, dtype=np.float64)
         low = -math.inf if feature.minimum is None else feature.minimum

@@ -71,6 +71,7 @@ def row_payload(cells: Mapping[str, str]) -> bytes:
     is a path.
     """
     payload: dict[str, Any] = {}
+    # A column that is a prefix of another's path, as a of a.b, would be both a value and an object: the object wins.
     for name, cell in cells.items():
         bare = cell.strip()
         if not bare or bare.lower() == "nan":
@@ -78,8 +79,10 @@ def row_payload(cells: Mapping[str, str]) -> bytes:
         *parents, key = name.split(".")
         target = payload
         for parent in parents:
-            target = target.setdefault(parent, {})
-        target[key] = msgspec.Raw(bare.encode()) if _JSON_NUMBER.fullmatch(bare) else cell
+            inner = target.get(parent)
+            target[parent] = target = inner if isinstance(inner, dict) else {}
+        if not isinstance(target.get(key), dict):
+            target[key] = msgspec.Raw(bare.encode()) if _JSON_NUMBER.fullmatch(bare) else cell
     return msgspec.json.encode(payload)
 
 

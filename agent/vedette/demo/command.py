@@ -26,7 +26,6 @@ from vedette.demo.view import View
 from vedette.simulate.faults import KINDS, Fault
 from vedette.simulate.fleet import ColdChain
 from vedette.simulate.live import Publisher
-from vedette.store import Store
 
 BUNDLE = Path(__file__).parent / "cold-chain-1.0.0.vedette"
 TOPIC = "plant/cold-store/fridge/{device}/telemetry"
@@ -79,7 +78,9 @@ def plan(names: Sequence[str], start: float) -> list[Fault]:
     return faults
 
 
-def _run(fleet: ColdChain, faults: Sequence[Fault], ledger: Ledger, view: View, end: float, speed: float, broker_name: str | None) -> dict[str, int]:
+def _run(
+    fleet: ColdChain, faults: Sequence[Fault], ledger: Ledger, view: View, end: float, speed: float, broker_name: str | None
+) -> dict[str, int]:
     """Let the fleet live until `end`, and return the agent's closing counters."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vedette-demo-")))
@@ -122,11 +123,15 @@ def _words(fault: Fault) -> str:
 def _agent(folder: Path, broker: DemoBroker) -> Iterator[subprocess.Popen[bytes]]:
     """The agent as a gateway runs it, with the bundle installed as an operator would."""
     state = folder / "state"
-    Store(state).install(BUNDLE)
+    install = [sys.executable, "-m", "vedette", "model", "install", str(BUNDLE), "--state-dir", str(state)]
+    if (done := subprocess.run(install, capture_output=True, text=True, check=False)).returncode:
+        raise VedetteError(f"the demo's bundle cannot be installed: {done.stderr.strip()}")
     configuration = {
         "gateway": GATEWAY,
         "broker": {"url": broker.url, "protocol": 5 if broker.protocol == "5" else broker.protocol},
         "state_dir": str(state),
+        # Readings come every simulated minute: ten minutes of trouble make an alert, ten quiet ones end it.
+        "alerts": {"raise": "8 of 10", "clear": "10 of 10", "critical": 1.35},
         "streams": [{"name": "fridges", "topic": TOPIC, "model": "cold-chain", "payload": {"time": {"field": "ts"}}}],
     }
     file = folder / "agent.yaml"

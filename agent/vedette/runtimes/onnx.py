@@ -1,6 +1,11 @@
-"""ONNX models through ONNX Runtime."""
+"""ONNX models through ONNX Runtime, with its telemetry off."""
 
+import os
 from collections.abc import Mapping
+
+# Read once, when the library is loaded: without it some of its wheels start a thread and keep a database for a telemetry
+# service. A gateway's models are nobody else's business. disable_telemetry_events() would come too late.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import numpy as np
 import numpy.typing as npt
