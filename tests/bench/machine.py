@@ -1,0 +1,72 @@
+"""Where and with what a bench ran: the commit, the machine, and the versions of a Python environment."""
+
+import json
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+_ASK_VERSIONS = """
+import json, sys
+from importlib.metadata import PackageNotFoundError, version
+found = {"python": sys.version.split()[0]}
+for name in sys.argv[1:]:
+    try:
+        found[name] = version(name)
+    except PackageNotFoundError:
+        pass
+print(json.dumps(found))
+"""
+
+
+def commit() -> str:
+    """The commit that is checked out, with `+` where the files differ from it; `unknown` outside a repository."""
+    try:
+        head = _output("git", "-C", str(REPOSITORY), "rev-parse", "--short=12", "HEAD").strip()
+        return head + ("+" if _output("git", "-C", str(REPOSITORY), "status", "--porcelain").strip() else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def machine() -> str:
+    """Processor, number of cores that may be used, and kernel."""
+    try:
+        described = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
+    except OSError:
+        described = None
+    processor = " ".join((described[1] if described else "unknown processor").split())
+    return f"{platform.machine()}, {len(os.sched_getaffinity(0))} x {processor}, {platform.system()} {platform.release()}"
+
+
+def gateway_python() -> str:
+    """The Python of the gateway's environment: $VEDETTE_GATEWAY_PYTHON, else the repository's own `.venv-gateway`.
+
+    Raises:
+        FileNotFoundError: it is not there.
+    """
+    path = os.environ.get("VEDETTE_GATEWAY_PYTHON") or str(REPOSITORY / ".venv-gateway" / "bin" / "python")
+    if not os.access(path, os.X_OK):
+        raise FileNotFoundError(f"{path} is not there: `make .venv-gateway/ready` makes it, or set VEDETTE_GATEWAY_PYTHON")
+    return path
+
+
+def versions(python: str, distributions: Sequence[str]) -> dict[str, str]:
+    """Versions of a Python and of those distributions that its environment has."""
+    found: dict[str, str] = json.loads(_output(python, "-c", _ASK_VERSIONS, *distributions))
+    return found
+
+
+def mosquitto_version(program: str | None) -> str:
+    """As mosquitto says."""
+    # It exits with 3 after its help.
+    help_text = subprocess.run([program or "mosquitto", "-h"], capture_output=True, text=True, check=False, timeout=10).stdout
+    found = re.search(r"mosquitto version (\S+)", help_text)
+    return found[1] if found else "unknown"
+
+
+def _output(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout

@@ -1,0 +1,96 @@
+"""Bundles of the size that is measured, made here: what a model has learnt does not change what it costs.
+
+Run as a program, `models.py STATE_DIR` installs the one-step models as an operator would; benches do so in a process of its own,
+because TensorFlow is large, has threads, and talks.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import bundles as small
+from vedette.contract import bundle as bundles
+from vedette.contract.features import FeatureSpec, Number
+from vedette.contract.manifest import Manifest, Source, TrainedOn
+from vedette.contract.scores import Calibration, Scorer, Stage
+from vedette.contract.windows import WindowSpec
+from vedette.runtimes import load
+
+LSTM, DEVIATION = "lstm-1", "deviation-1"
+"""The one-step models: an LSTM(64) over two features in LiteRT, and a largest deviation in ONNX Runtime that costs next to nothing."""
+
+FEATURES: FeatureSpec = (
+    Number(name="temperature", minimum=-50.0, maximum=80.0, mean=4.0, scale=1.0),
+    Number(name="humidity", minimum=0.0, maximum=100.0, mean=55.0, scale=5.0),
+)
+
+
+def lstm_bundle(name: str, steps: int, units: int = 64) -> bytes:
+    """An LSTM classifier over FEATURES, untrained, exported as a trained one is.
+
+    Its threshold lies above what a sigmoid can give: alerts are rare on a gateway, so a bench of the hot path has none.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import keras
+
+    from vedette_exporter import keras_tflite
+
+    keras.utils.set_random_seed(1)
+    layers = keras.layers
+    inputs = keras.Input((steps, len(FEATURES)), name="window")
+    hidden = layers.Dropout(0.3)(layers.LSTM(units, unroll=True)(inputs))
+    model = keras.Model(inputs, layers.Dense(1, activation="sigmoid")(hidden))
+    stage = Stage(
+        name="lstm",
+        runtime="litert",
+        file="model.tflite",
+        input="window",
+        output="probability",
+        calibration=Calibration(centre=0.0, threshold=2.0),
+    )
+    converted = keras_tflite.convert(model, stage.output)
+    golden = np.random.default_rng(1).normal(size=(32, steps, len(FEATURES))).astype(np.float32)
+    files = bundles.with_golden({stage.file: converted}, golden, Scorer([stage], [load(stage, converted)], "all").score(golden))
+    digest = hashlib.sha256(b"bench").hexdigest()
+    manifest = Manifest(
+        name=name,
+        version="1.0.0",
+        created=1_790_000_000,
+        detector="lstm",
+        features=FEATURES,
+        window=WindowSpec(steps=steps),
+        stages=(stage,),
+        trained_on=TrainedOn(recipe=digest, sources=(Source(name="bench", sha256=digest, rows=1),), windows=1, first=0.0, last=1.0),
+        metrics={},
+        libraries={"keras": metadata.version("keras")},
+        files=bundles.entries(files),
+    )
+    return bundles.write(manifest, files)
+
+
+def install_one_step(state_dir: Path) -> None:
+    """Put LSTM and DEVIATION into a state folder.
+
+    Raises:
+        RuntimeError: with the last of what the program said.
+    """
+    made = subprocess.run([sys.executable, __file__, str(state_dir)], capture_output=True, text=True, check=False, timeout=120)
+    if made.returncode:
+        raise RuntimeError(f"the models cannot be made: {made.stderr.strip().splitlines()[-1]}")
+
+
+def main(state_dir: Path) -> None:
+    """Make and install the one-step models."""
+    small.install(state_dir, lstm_bundle(LSTM, steps=1))
+    small.install(state_dir, small.make_bundle(name=DEVIATION, features=FEATURES[:1]))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

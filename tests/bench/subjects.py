@@ -1,0 +1,237 @@
+"""What is measured: the agent and the bare subscriber, each a process of its own under the gateway's Python, and what they use up.
+
+Rules this module keeps: a subject is stopped by its handle however the bench ends; a message that was sent and not accounted for is said.
+"""
+
+import json
+import os
+import queue
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, Literal, NamedTuple, Self
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+
+QOS = Literal[0, 1]
+
+_TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
+_START_TIMEOUT_S = 20.0
+_STOP_TIMEOUT_S = 10.0
+_QUIET_S, _QUIET_TIMES = 0.1, 3
+"""Three times in a row: a subject that is not given the processor for a moment is not done."""
+
+_QUIET_TIMEOUT_S = 15.0
+
+
+class SubjectError(Exception):
+    """A subject did not start, or did not answer."""
+
+
+class Account(NamedTuple):
+    """What a subject says that became of its messages: how many it dealt with, and others by counter."""
+
+    done: int
+    others: Mapping[str, int]
+
+    def fault(self, sent: int) -> str | None:
+        """What is wrong with it where `sent` messages were; None where each was dealt with and nothing else happened."""
+        if self.done == sent and not self.others:
+            return None
+        others = ", ".join(f"{name} {count}" for name, count in self.others.items()) or "no counter tells why"
+        return f"{sent} sent, {self.done} dealt with ({others})"
+
+
+class Process:
+    """A child process, what it uses up, and its end.
+
+    Args:
+        command: To run.
+        log: Where its standard error goes.
+    """
+
+    def __init__(self, command: Sequence[str], log: Path) -> None:
+        self._command, self._log = list(command), log
+        self._errors: IO[bytes] | None = None
+        self.child: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        """Start it. Ctrl-C reaches the bench alone, which then stops it in order."""
+        self._errors = self._log.open("wb")
+        self.child = subprocess.Popen(self._command, stdout=subprocess.PIPE, stderr=self._errors, text=True, start_new_session=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Make sure that it is gone."""
+        assert self.child and self._errors
+        if self.child.poll() is None:
+            self.child.kill()
+        self.child.communicate()
+        self._errors.close()
+
+    def cpu_s(self) -> float:
+        """Processor time of all its threads so far, user and system, in seconds; see proc_pid_stat(5)."""
+        # The program's name comes second, in brackets, and may hold anything.
+        fields = self._proc("stat").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS_A_SECOND
+
+    def resident_bytes(self) -> int:
+        """Memory that it holds."""
+        return int(self._proc("statm").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def wait_until_quiet(self) -> float:
+        """Wait until it has worked off what it was given.
+
+        Returns:
+            Seconds that it took.
+        """
+        began = last_busy = time.monotonic()
+        before = self.cpu_s()
+        while time.monotonic() < began + _QUIET_TIMEOUT_S:
+            time.sleep(_QUIET_S)
+            now = self.cpu_s()
+            # One tick of the clock is as little as can be told from none.
+            if now - before > 1 / _TICKS_A_SECOND:
+                last_busy = time.monotonic()
+            elif time.monotonic() - last_busy >= _QUIET_TIMES * _QUIET_S:
+                return last_busy - began
+            before = now
+        raise SubjectError(f"still busy {_QUIET_TIMEOUT_S:.0f} s after the last message")
+
+    def terminate(self) -> str:
+        """Ask it to stop.
+
+        Returns:
+            What it printed and was not read before.
+        """
+        assert self.child
+        self.child.terminate()
+        printed, _ = self.child.communicate(timeout=_STOP_TIMEOUT_S)
+        return printed
+
+    def complain(self, what: str) -> SubjectError:
+        """An error with the last that it wrote to standard error."""
+        last = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-5:]
+        return SubjectError("\n  ".join([what, *last]))
+
+    def _proc(self, name: str) -> str:
+        assert self.child
+        return Path(f"/proc/{self.child.pid}/{name}").read_text(encoding="utf-8", errors="replace")
+
+
+class BareSubscriber(Process):
+    """bare_subscriber.py at work."""
+
+    def __init__(self, python: str, folder: Path, port: int, topic_filter: str, qos: QOS) -> None:
+        program = Path(__file__).with_name("bare_subscriber.py")
+        super().__init__([python, str(program), str(port), topic_filter, str(qos)], folder / "bare-subscriber.log")
+
+    def wait_until_subscribed(self) -> None:
+        """Wait until it receives what is published."""
+        assert self.child and self.child.stdout
+        if self.child.stdout.readline() != "subscribed\n":
+            raise self.complain("the bare subscriber did not start")
+
+    def finish(self) -> Account:
+        """Stop it and ask what it received."""
+        return Account(int(self.terminate()), {})
+
+
+class Agent(Process):
+    """`vedette run` at work.
+
+    Args:
+        python: The gateway's.
+        config: agent.yaml.
+        monitor: Hears what the agent says.
+    """
+
+    def __init__(self, python: str, config: Path, monitor: "Monitor") -> None:
+        super().__init__([python, "-m", "vedette", "run", "-c", str(config)], config.with_suffix(".log"))
+        self._monitor = monitor
+        self._began = 0.0
+
+    def __enter__(self) -> Self:
+        """Start it."""
+        self._monitor.forget()
+        self._began = time.monotonic()
+        return super().__enter__()
+
+    def wait_until_subscribed(self) -> float:
+        """Wait until its status is `online`.
+
+        Returns:
+            Seconds since it was executed.
+        """
+        assert self.child
+        while time.monotonic() < self._began + _START_TIMEOUT_S and self.child.poll() is None:
+            if (heard := self._monitor.hear("status", 0.5)) and heard.payload == b"online":
+                return heard.time - self._began
+        raise self.complain("the agent did not start")
+
+    def finish(self) -> Account:
+        """Stop it and read its last statistics: messages that were scored, and every other counter that is not 0."""
+        self.terminate()
+        heard = self._monitor.hear("stats", 2.0)
+        if not heard:
+            raise self.complain("the agent left without its statistics")
+        while later := self._monitor.hear("stats", 0.0):
+            heard = later
+        stats = json.loads(heard.payload)
+        others: dict[str, int] = {name: stats[name] for name in ("unmatched", "dropped", "queued", "spooled")}
+        for name, counters in stats["streams"].items():
+            others |= {f"{name}.{key}": n for key, n in counters.items() if key not in {"received", "readings", "scored", "devices"}}
+        scored = sum(counters["scored"] for counters in stats["streams"].values())
+        return Account(scored, {name: count for name, count in others.items() if count})
+
+
+class Heard(NamedTuple):
+    """A message and when it arrived, by the monotonic clock."""
+
+    payload: bytes
+    time: float
+
+
+class Monitor:
+    """A subscriber to the agent's own status and statistics.
+
+    Args:
+        port: Of a broker on loopback.
+        root: `PREFIX/GATEWAY`.
+    """
+
+    def __init__(self, port: int, root: str) -> None:
+        self._port, self._root = port, root
+        self._heard: dict[str, queue.SimpleQueue[Heard]] = {name: queue.SimpleQueue() for name in ("status", "stats")}
+        self._client = paho.Client(CallbackAPIVersion.VERSION2)
+        self._client.on_message = self._on_message
+
+    def __enter__(self) -> Self:
+        """Connect and subscribe."""
+        self._client.connect("127.0.0.1", self._port)
+        self._client.subscribe([(f"{self._root}/{name}", 1) for name in self._heard])
+        self._client.loop_start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave."""
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def hear(self, name: str, timeout_s: float) -> Heard | None:
+        """The next message on `ROOT/NAME`."""
+        try:
+            return self._heard[name].get(timeout=timeout_s) if timeout_s else self._heard[name].get_nowait()
+        except queue.Empty:
+            return None
+
+    def forget(self) -> None:
+        """Leave out what was said before."""
+        for name in self._heard:
+            while self.hear(name, 0.0):
+                pass
+
+    def _on_message(self, _client: Any, _data: Any, message: paho.MQTTMessage) -> None:
+        self._heard[message.topic.rpartition("/")[2]].put(Heard(bytes(message.payload), time.monotonic()))
