@@ -8,8 +8,9 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import msgspec
 import paho.mqtt.client as paho
@@ -30,6 +31,8 @@ from vedette.simulate.live import Publisher
 BUNDLE = Path(__file__).parent / "cold-chain-1.0.0.vedette"
 TOPIC = "plant/cold-store/fridge/{device}/telemetry"
 GATEWAY = "demo"
+START = datetime(2026, 1, 5, 6, tzinfo=UTC)
+"""A Monday morning, the same for every demo: what the fleet does depends on the hour, and so do the figures at the end."""
 
 _HOUR_S = 3600.0
 _FIRST_FAULT_S = 2 * _HOUR_S
@@ -38,27 +41,37 @@ _FAULT_S = {"door_left_open": 1.0, "compressor_failure": 3.0, "sensor_stuck": 3.
 _READING_S = 60.0
 
 
+class Scene(NamedTuple):
+    """What is played, who keeps count, and who shows it; `end` is in epoch seconds of the fleet's clock."""
+
+    fleet: ColdChain
+    faults: Sequence[Fault]
+    ledger: Ledger
+    view: View
+    end: float
+
+
 def demo(arguments: Sequence[str]) -> int:
     """Watch the whole line at work on this machine: broker, simulated fridges with faults, agent, alerts."""
     options = argparse.ArgumentParser(prog="vedette demo", description=demo.__doc__)
     options.add_argument("--devices", type=int, default=20, help="fridges in the fleet, at least 5 (default: 20)")
     options.add_argument("--simulated", type=Duration.parse, default=Duration(12 * _HOUR_S), help="how long the fleet lives (default: 12h)")
     options.add_argument("--duration", type=Duration.parse, default=Duration(60), help="how long that takes (default: 60s)")
-    options.add_argument("--seed", type=int, default=3, help="another seed is another fleet (default: 3)")
+    options.add_argument("--seed", type=int, default=4, help="another seed is another fleet (default: 4)")
     options.add_argument("--broker", choices=("mosquitto", "amqtt"), help="default: mosquitto where it is installed, else amqtt")
     options.add_argument("--json", action="store_true", help="print the summary as JSON, and what happens on stderr")
     given = options.parse_args(arguments)
     if given.devices < len(KINDS) or given.simulated < 10 * _HOUR_S or not given.duration > 0:
         options.error(f"it needs at least {len(KINDS)} devices, 10h to simulate and more than 0s for it")
-    # The fleet's clock ends about now: the agent does not believe readings from the future.
-    start = float(int(time.time() - given.simulated))
+    start = START.timestamp()
     names = ColdChain(devices=given.devices, seed=given.seed, start=start).device_names
     faults = plan(names, start)
     fleet = ColdChain(devices=given.devices, seed=given.seed, start=start, interval_s=_READING_S, faults=faults)
     window = open_bundle(BUNDLE).manifest.window
     ledger = Ledger(faults, grace_s=window.steps * _READING_S)
     view = View(sys.stderr if given.json else sys.stdout)
-    counters = _run(fleet, faults, ledger, view, start + given.simulated, given.simulated / given.duration, given.broker)
+    scene = Scene(fleet, faults, ledger, view, start + given.simulated)
+    counters = _play(scene, given.simulated / given.duration, given.broker)
     verdicts = ledger.verdicts()
     if given.json:
         facts = {"faults": verdicts, "false_alerts": ledger.false_alerts(), "counters": counters}
@@ -78,23 +91,22 @@ def plan(names: Sequence[str], start: float) -> list[Fault]:
     return faults
 
 
-def _run(
-    fleet: ColdChain, faults: Sequence[Fault], ledger: Ledger, view: View, end: float, speed: float, broker_name: str | None
-) -> dict[str, int]:
-    """Let the fleet live until `end`, and return the agent's closing counters."""
+def _play(scene: Scene, speed: float, broker_name: str | None) -> dict[str, int]:
+    """Let the fleet live, at `speed` times real speed, and return the agent's closing counters."""
+    view = scene.view
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vedette-demo-")))
         broker = stack.enter_context(DemoBroker(folder, broker_name))
         view.note(f"broker: {broker.name} on {broker.url}")
-        subscriber = stack.enter_context(_Subscriber(broker, ledger, view))
+        subscriber = stack.enter_context(_Subscriber(broker, scene.ledger, view))
         agent = stack.enter_context(_agent(folder, broker))
         subscriber.wait_online(agent)
         view.note(f"agent:  scoring {TOPIC} with {BUNDLE.name}; its alerts: vedette/{GATEWAY}/alerts/#")
-        view.note(f"fleet:  {len(fleet.device_names)} fridges at {speed:.0f} times real speed, {len(faults)} faults to come\n")
+        view.note(f"fleet:  {len(scene.fleet.device_names)} fridges at {speed:.0f} times real speed, {len(scene.faults)} faults to come\n")
         publisher = Publisher(broker.url, topic=TOPIC, speed=speed, protocol=broker.protocol, say=lambda _: None)
         publisher.open()
         try:
-            _live(fleet, faults, ledger, view, publisher, end)
+            _live(scene, publisher)
         finally:
             publisher.close()
         agent.terminate()
@@ -102,7 +114,8 @@ def _run(
         return subscriber.closing_counters()
 
 
-def _live(fleet: ColdChain, faults: Sequence[Fault], ledger: Ledger, view: View, publisher: Publisher, end: float) -> None:
+def _live(scene: Scene, publisher: Publisher) -> None:
+    fleet, faults, ledger, view, end = scene
     start, readings = fleet.time, 0
     news = sorted([(f.start, f.device, f"{_words(f)} begins") for f in faults] + [(f.end, f.device, f"{_words(f)} ends") for f in faults])
     while fleet.time < end:
