@@ -58,7 +58,7 @@ def check(model: bytes) -> None:
     interpreter = Interpreter(model_content=model)
     # LiteRT has no public list of operators; a wrong guess here would be caught by the parity gate's runtime, which has
     # no others.
-    names = {operator["op_name"] for operator in interpreter._get_ops_details()}  # noqa: SLF001
+    names = {operator["op_name"] for operator in interpreter._get_ops_details()}  # noqa: SLF001 because there is no public one
     if foreign := sorted(name for name in names if not _BUILT_IN.fullmatch(name)):
         raise BundleError(f"the converted model needs {', '.join(foreign)}, which a gateway's runtime does not have")
     if interpreter.get_input_details()[0]["shape_signature"][0] != -1:

@@ -67,7 +67,7 @@ def test_converted_model_with_a_fixed_batch_is_refused() -> None:
 
 
 def test_model_that_needs_flex_operators_is_refused() -> None:
-    class Flexible(keras.layers.Layer):  # type: ignore[misc] # keras is untyped
+    class Flexible(keras.layers.Layer):  # type: ignore[misc] # because keras is untyped
         def call(self, x: object) -> object:
             return tf.linalg.inv(x)
 

@@ -101,7 +101,7 @@ class LstmDetector:
         return model
 
 
-class _Progress(keras.callbacks.Callback):  # type: ignore[misc] # keras is untyped
+class _Progress(keras.callbacks.Callback):  # type: ignore[misc] # because keras is untyped
     """A bar over the epochs with the latest losses."""
 
     def __init__(self, epochs: int) -> None:
