@@ -8,12 +8,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from vedette.contract.bundle import Bundle
 from vedette.contract.features import Category, FeatureEncoder, Raw, Rows
-from vedette.contract.manifest import Manifest
 from vedette.contract.readings import Reading
 from vedette.contract.scores import Scorer, Scores
 from vedette.contract.windows import Windower
 
+TYPICAL_WINDOWS = 8
 MAX_CAUSES = 3
 MIN_SHARE = 0.05
 
@@ -63,15 +64,18 @@ class Detector:
     """Scores a stream's readings with one bundle.
 
     Args:
-        manifest: Of the bundle.
+        bundle: Verified.
         scorer: Its loaded models.
         max_devices: Cap on devices whose windows are kept.
     """
 
-    def __init__(self, manifest: Manifest, scorer: Scorer, max_devices: int) -> None:
+    def __init__(self, bundle: Bundle, scorer: Scorer, max_devices: int) -> None:
+        manifest = bundle.manifest
         self.encoder = FeatureEncoder(manifest.features)
         self.windower = Windower(manifest.window, len(self.encoder.columns), max_devices)
         self._scorer = scorer
+        ordinary = np.argsort(np.abs(bundle.golden_scores), kind="stable")[:TYPICAL_WINDOWS]
+        self._typical = bundle.golden_windows[ordinary]
 
     def score(self, readings: Sequence[Reading]) -> Scored:
         """Score a batch in the order of arrival.
@@ -85,8 +89,11 @@ class Detector:
         return Scored(positions, windows, self._scorer.score(windows), raw)
 
     def explain(self, window: Rows, raw: npt.NDArray[np.float64]) -> tuple[Cause, ...]:
-        """The features that have most to do with a window's score, by baseline substitution: each in turn is set to its usual value
-        in the whole window, and what that takes off the score is its part.
+        """The features that have most to do with a window's score, by baseline substitution: each in turn is taken from typical
+        windows, and what that takes off the score, on average, is its part.
+
+        The typical windows are the bundle's most ordinary golden ones, because a window of mean values would be none: to a model of
+        sequences a flat line is itself strange.
 
         Args:
             window: float32 `(steps, columns)`.
@@ -95,12 +102,12 @@ class Detector:
         Returns:
             At most MAX_CAUSES, the largest share first; none where no single feature makes a difference.
         """
-        spec = self.encoder.spec
-        variants = np.repeat(window[None], len(spec) + 1, axis=0)
+        spec, typical = self.encoder.spec, self._typical
+        variants = np.tile(window, (len(spec), len(typical), 1, 1))
         for column, feature in enumerate(self.encoder.feature_of_column):
-            variants[feature + 1, :, column] = self.encoder.usual_row[column]
-        scores = self._scorer.score(variants)
-        drops = np.maximum(scores[0] - scores[1:], 0.0)
+            variants[feature, :, :, column] = typical[:, :, column]
+        scores = self._scorer.score(np.concatenate([window[None], variants.reshape(-1, *window.shape)]))
+        drops = np.maximum(scores[0] - scores[1:].reshape(len(spec), -1).mean(axis=1), 0.0)
         if not (total := float(drops.sum())) > 0:
             return ()
         causes = []

@@ -57,13 +57,12 @@ class StreamPipeline:
     """
 
     def __init__(self, stream: Stream, judge: Judge, bundle: Bundle, scorer: Scorer, limits: Limits) -> None:
-        manifest = bundle.manifest
         self.name = stream.name
         self.filter = stream.filter
         self.judge = judge
-        self.detector = Detector(manifest, scorer, limits.devices)
+        self.detector = Detector(bundle, scorer, limits.devices)
         self.counts: Counter[str] = Counter()
-        self._decoder = JsonDecoder(stream.payload, manifest.features, stream.device.field if stream.device else None)
+        self._decoder = JsonDecoder(stream.payload, bundle.manifest.features, stream.device.field if stream.device else None)
         self._max_payload = limits.payload
 
     def process(self, devices: Sequence[str], messages: Sequence[Message]) -> Outcome:

@@ -124,3 +124,28 @@ def test_an_alert_explains_itself_with_the_feature_that_moved() -> None:
     assert [(cause.feature, cause.share, cause.observed, cause.expected) for cause in alerts[0].explanation] == [
         ("temperature", 1.0, 9.0, 4.0)
     ]
+
+
+def test_every_alert_of_the_shipped_bundle_has_its_reasons() -> None:
+    """A simulated afternoon with a fault of each kind: no alert without a cause, and the open door is named first."""
+    from vedette.demo import command as demo
+    from vedette.runtimes import load_scorer
+    from vedette.simulate.fleet import ColdChain
+    from vedette.simulate.live import payload
+
+    start = demo.START.timestamp()
+    faults = demo.plan(ColdChain(devices=5, seed=4, start=start).device_names, start)
+    fleet = ColdChain(devices=5, seed=4, start=start, faults=faults)
+    shipped = bundles.open_bundle(demo.BUNDLE)
+    stream = {"name": "fridges", "topic": "f/{device}", "model": "m", "payload": {"time": {"field": "ts"}}}
+    config = msgspec.convert({"gateway": "g", "broker": {"url": "mqtt://h"}, "streams": [stream]}, Config)
+    scorer = load_scorer(shipped)
+    subject = Pipeline(config, lambda _: (shipped, scorer))
+    alerts = []
+    while fleet.time < start + 10 * 3600:
+        alerts += subject.process([Message(f"f/{s.device}", payload(s), s.time) for s in fleet.step()]).alerts
+    raised = [alert for alert in alerts if alert.type != "end"]
+    assert {alert.device for alert in raised} == {fault.device for fault in faults}
+    assert all(alert.explanation for alert in raised)
+    door = next(alert for alert in raised if alert.device == faults[0].device)
+    assert (faults[0].kind, door.explanation[0].feature, door.explanation[0].observed) == ("door_left_open", "door", "open")

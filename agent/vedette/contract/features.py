@@ -77,7 +77,6 @@ class FeatureEncoder:
     Attributes:
         columns: Names of the columns: a number's own, `name=value` for a category's.
         feature_of_column: Index of the feature that each column belongs to.
-        usual_row: float32 `(columns,)`: every number at its mean, every category at its usual value.
         counts: How many values were `missing`, `out_of_range` or `unknown_category` so far.
     """
 
@@ -98,11 +97,6 @@ class FeatureEncoder:
         self._mean = np.array([f.mean for _, f in numbers])
         self._scale = np.array([f.scale for _, f in numbers])
         self._fill = np.array([f.mean if f.fill is None else f.fill for _, f in numbers])
-        self.usual_row = np.zeros(len(self.columns), dtype=np.float32)
-        for column, index in enumerate(self.feature_of_column):
-            feature = spec[index]
-            if isinstance(feature, Category) and self.columns[column] == f"{feature.name}={feature.usual}":
-                self.usual_row[column] = 1.0
         self._categories = [(i, f, {v: k for k, v in enumerate(f.values)}) for i, f in enumerate(spec) if isinstance(f, Category)]
 
     def encode(self, values: Sequence[Sequence[Value]]) -> Raw:
