@@ -23,6 +23,7 @@ class Inbox:
         self._capacity, self._patience_s = capacity, patience_s
         self._messages: deque[Message] = deque()
         self._arrived, self._room = threading.Event(), threading.Event()
+        self._woken = False
         self.dropped = 0
 
     def __len__(self) -> int:
@@ -50,10 +51,15 @@ class Inbox:
             linger_s: How long to wait for company once the first is there: larger batches cost less a reading.
         """
         messages = self._messages
-        if not messages:
+        deadline = time.monotonic() + timeout_s
+        while not messages and not self._woken:
+            if not self._arrived.wait(deadline - time.monotonic()):
+                break
+            # Cleared before the next look: whatever comes in between is either seen there or sets it again.
             self._arrived.clear()
-            if not messages and not self._arrived.wait(timeout_s):
-                return []
+        self._woken = False
+        if not messages:
+            return []
         if len(messages) < most:
             time.sleep(linger_s)
         taken = [messages.popleft() for _ in range(min(most, len(messages)))]
@@ -61,5 +67,6 @@ class Inbox:
         return taken
 
     def wake(self) -> None:
-        """Let a waiting `take` return."""
+        """Let a waiting `take`, or else the next, return at once. Called by any thread."""
+        self._woken = True
         self._arrived.set()

@@ -38,6 +38,7 @@ class Connection:
         subscriptions: Filters and their QoS.
         on_message: Takes each message and whether the broker waits for its acknowledgement; called by the network's thread, so it must
             be quick and must not raise.
+        on_progress: Told, by the network's thread, when the broker has granted the subscriptions or acknowledged a message.
     """
 
     def __init__(
@@ -47,9 +48,10 @@ class Connection:
         status_topic: str,
         subscriptions: Sequence[tuple[str, int]],
         on_message: Callable[[Message, bool], None],
+        on_progress: Callable[[], None],
     ) -> None:
         self._broker, self._status_topic, self._subscriptions = broker, status_topic, list(subscriptions)
-        self._on_message = on_message
+        self._on_message, self._on_progress = on_message, on_progress
         self._said: str | None = None
         self._delivered: deque[int] = deque()
         self._client = paho.Client(
@@ -118,6 +120,7 @@ class Connection:
             return
         client.publish(self._status_topic, "online", qos=1, retain=True)
         self._said = None
+        self._on_progress()
         log.info("connected to %s, subscribed to %s", self._address, ", ".join(name for name, _ in self._subscriptions))
 
     def _disconnected(self, _client: Any, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
@@ -129,6 +132,7 @@ class Connection:
 
     def _published(self, _client: Any, _data: Any, mid: int, _reason: Any, _properties: Any) -> None:
         self._delivered.append(mid)
+        self._on_progress()
 
     def _received(self, _client: Any, _data: Any, message: paho.MQTTMessage) -> None:
         try:

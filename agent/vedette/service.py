@@ -57,7 +57,14 @@ class Service:
         self._stop = threading.Event()
         subscriptions = {s.filter.subscription: s.qos for s in config.streams}
         client_id = f"vedette-{config.gateway}"
-        self._connection = Connection(config.broker, client_id, self._topics.status, list(subscriptions.items()), self._receive)
+        self._connection = Connection(
+            config.broker,
+            client_id,
+            self._topics.status,
+            list(subscriptions.items()),
+            on_message=self._receive,
+            on_progress=self._inbox.wake,
+        )
         self._outbox = Outbox(self._spool, self._connection, self._topics)
         self._received = 0
         self._started = time.monotonic()

@@ -28,7 +28,7 @@ def test_without_room_a_message_is_dropped_and_counted() -> None:
 def test_a_message_that_may_wait_waits_for_room() -> None:
     inbox = Inbox(1, patience_s=10)
     inbox.put(message(0), may_wait=True)
-    producer = threading.Thread(target=inbox.put, args=(message(1),), kwargs={"may_wait": True})
+    producer = threading.Thread(target=inbox.put, args=(message(1),), kwargs={"may_wait": True}, daemon=True)
     producer.start()
     time.sleep(0.05)
     assert len(inbox) == 1
@@ -45,7 +45,7 @@ def test_nothing_is_lost_between_two_busy_threads() -> None:
         for number in range(20_000):
             inbox.put(message(number), may_wait=True)
 
-    producer = threading.Thread(target=produce)
+    producer = threading.Thread(target=produce, daemon=True)
     producer.start()
     while len(taken) < 20_000 and (batch := inbox.take(64, 5, 0)):
         taken += batch
@@ -58,3 +58,19 @@ def test_a_waiting_take_can_be_woken() -> None:
     threading.Timer(0.05, inbox.wake).start()
     began = time.monotonic()
     assert inbox.take(1, 30, 0) == [] and time.monotonic() - began < 10
+
+
+def test_a_wake_before_the_take_is_not_lost() -> None:
+    inbox = Inbox(1, patience_s=0)
+    inbox.wake()
+    began = time.monotonic()
+    assert inbox.take(1, 30, 0) == [] and time.monotonic() - began < 10
+
+
+def test_a_take_that_nobody_wakes_waits_its_time() -> None:
+    inbox = Inbox(9, patience_s=0)
+    inbox.put(message(0), may_wait=False)
+    inbox.put(message(1), may_wait=False)
+    assert len(inbox.take(9, 0, 0)) == 2
+    began = time.monotonic()
+    assert inbox.take(9, 0.3, 0) == [] and time.monotonic() - began >= 0.3

@@ -147,3 +147,19 @@ def test_a_broken_config_is_one_clear_line_and_exit_1(tmp_path: Path, changes: d
         assert line.startswith(message)
     else:
         assert message.removeprefix("vedette: agent.yaml: ") in done.stderr + done.stdout
+
+
+def test_a_backlog_of_alerts_drains_at_the_brokers_pace(tmp_path: Path, broker: Mosquitto) -> None:
+    """Not at the pace of the agent's idle turns: each acknowledgement makes room for the next alert at once."""
+    from vedette.spool import Spool
+
+    install(tmp_path / "state", make_bundle())
+    spool = Spool(tmp_path / "state" / "spool.db")
+    spool.open()
+    spool.add([("vedette/gw-1/alerts/fridges/f-9", b'{"number": %d}' % number) for number in range(3000)])
+    spool.close()
+    with Watcher(broker) as watcher, Agent(write_config(tmp_path, broker.url)) as agent:
+        watcher.wait_online()
+        watcher.wait(lambda: len(watcher.messages) > 3000, timeout_s=10)
+        assert [alert["payload"]["number"] for alert in watcher.alerts()] == list(range(3000))
+        assert agent.stop() == 0

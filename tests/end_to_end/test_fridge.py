@@ -58,6 +58,7 @@ def test_live_scores_and_alerts_equal_a_replay_and_the_original_model(
         watcher.publish("lab/fridge/kitchen", *payloads)
         watcher.wait(lambda: watcher.counters().get("received") == len(payloads), timeout_s=120)
         assert agent.stop() == 0
+        watcher.wait(lambda: watcher.last("vedette/gw-1/status") == b"offline")
         live_alerts, counters = watcher.alerts(), watcher.counters()
 
     replayed = vedette("replay", "--json", "-c", config, "--device", "kitchen", "--scores", tmp_path / "replay.jsonl", fridge_60k)
