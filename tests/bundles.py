@@ -52,16 +52,21 @@ def make_bundle(
         output="raw",
         calibration=Calibration(centre=0.0, threshold=threshold),
     )
-    model = largest_deviation_model(window.steps, columns)
-    golden = np.random.default_rng(0).normal(size=(8, window.steps, columns)).astype(np.float32)
+    return pack(stage, largest_deviation_model(window.steps, columns), name, version, features, window)
+
+
+def pack(stage: Stage, model: bytes, name: str, version: str, features: FeatureSpec, window: WindowSpec) -> bytes:
+    """A bundle of one stage, with noise for golden windows."""
+    shape = (window.steps, len(FeatureEncoder(features).columns))
+    golden = np.random.default_rng(0).normal(size=(32, *shape)).astype(np.float32)
     scores = Scorer([stage], [load(stage, model)], "all").score(golden)
-    files = bundles.with_golden({"model.onnx": model}, golden, scores)
+    files = bundles.with_golden({stage.file: model}, golden, scores)
     digest = hashlib.sha256(b"test").hexdigest()
     manifest = Manifest(
         name=name,
         version=version,
         created=1_790_000_000,
-        detector="isolation_forest",
+        detector="lstm" if stage.runtime == "litert" else "isolation_forest",
         features=features,
         window=window,
         stages=(stage,),

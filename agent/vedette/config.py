@@ -187,6 +187,15 @@ class Config(Struct, frozen=True):
     state_every: Duration = Duration(10)
     stats_every: Duration = Duration(30)
 
+    @property
+    def subscriptions(self) -> list[tuple[str, int]]:
+        """MQTT filters and their QoS; where streams share a filter, the highest that one of them asks for."""
+        qos: dict[str, int] = {}
+        for stream in self.streams:
+            subscription = stream.filter.subscription
+            qos[subscription] = max(stream.qos, qos.get(subscription, 0))
+        return list(qos.items())
+
     def __post_init__(self) -> None:
         names = [stream.name for stream in self.streams]
         if not names:

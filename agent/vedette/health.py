@@ -1,4 +1,4 @@
-"""How the agent tells that it is well: the statistics message, and what it says to systemd."""
+"""What the agent says to systemd, and how much memory it holds."""
 
 import logging
 import os

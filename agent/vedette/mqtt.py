@@ -114,9 +114,8 @@ class Connection:
         client.subscribe(self._subscriptions)
 
     def _subscribed(self, client: paho.Client, _data: Any, _mid: int, reasons: list[ReasonCode], _properties: Any) -> None:
-        refused = [name for (name, _), reason in zip(self._subscriptions, reasons, strict=True) if reason.is_failure]
-        if refused:
-            self._say(f"{self._address} refuses the subscription to {', '.join(refused)}: allow it in the broker's access list")
+        if refusal := explain_grants(self._subscriptions, reasons):
+            self._say(f"{self._address} {refusal}")
             return
         client.publish(self._status_topic, "online", qos=1, retain=True)
         self._said = None
@@ -169,8 +168,7 @@ def probe(broker: Broker, client_id: str, subscriptions: Sequence[tuple[str, int
             client.subscribe(list(subscriptions))
 
     def subscribed(_client: Any, _data: Any, _mid: int, reasons: list[ReasonCode], _properties: Any) -> None:
-        refused = [name for (name, _), reason in zip(subscriptions, reasons, strict=True) if reason.is_failure]
-        answers.put(f"refuses the subscription to {', '.join(refused)}: allow it in the broker's access list" if refused else None)
+        answers.put(explain_grants(subscriptions, reasons))
 
     client.on_connect, client.on_subscribe = connected, subscribed
     try:
@@ -214,6 +212,12 @@ def explain_refusal(reason: str) -> str:
         "Bad user name or password": "check broker.username and broker.password_file",
     }
     return f"{reason}; {advice[reason]}" if reason in advice else reason
+
+
+def explain_grants(subscriptions: Sequence[tuple[str, int]], reasons: Sequence[ReasonCode]) -> str | None:
+    """Which subscriptions a broker refuses and what to do, in words; None where it grants all."""
+    refused = [name for (name, _), reason in zip(subscriptions, reasons, strict=True) if reason.is_failure]
+    return f"refuses the subscription to {', '.join(refused)}: allow it in the broker's access list" if refused else None
 
 
 def _read_password(password_file: str | None) -> str | None:

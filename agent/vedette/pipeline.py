@@ -53,7 +53,7 @@ class StreamPipeline:
         ValueError: the payload mapping does not fit the model's features.
 
     Attributes:
-        counts: `received`, `readings`, `scored`, `failed`, `alerts` and `rejected.REASON`.
+        counts: `received`, `readings`, `scored`, `alerts` and `rejected.REASON`; `stats` has the rest.
     """
 
     def __init__(self, stream: Stream, judge: Judge, bundle: Bundle, scorer: Scorer, limits: Limits) -> None:

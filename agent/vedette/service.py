@@ -50,18 +50,18 @@ class Service:
         self._on_scores = on_scores
         self._topics = AgentTopics(config.prefix, config.gateway)
         self._pipeline = Pipeline(config, Store(Path(config.state_dir)).open_active)
+        self._judges = {stream.name: stream.judge for stream in self._pipeline.streams}
         self._inbox = Inbox(config.limits.queue, patience_s=config.broker.keepalive / 2)
         self._spool = Spool(Path(config.state_dir) / "spool.db")
         self._board = StateBoard(config.state_every, config.limits.devices)
         self._manager = ServiceManager(os.environ.get("NOTIFY_SOCKET"))
         self._stop = threading.Event()
-        subscriptions = {s.filter.subscription: s.qos for s in config.streams}
         client_id = f"vedette-{config.gateway}"
         self._connection = Connection(
             config.broker,
             client_id,
             self._topics.status,
-            list(subscriptions.items()),
+            config.subscriptions,
             on_message=self._receive,
             on_progress=self._inbox.wake,
         )
@@ -116,9 +116,8 @@ class Service:
         self._inbox.put(message, may_wait=acknowledged)
 
     def _publish_states(self, outcome: Outcome) -> None:
-        judges = {stream.name: stream.judge for stream in self._pipeline.streams}
         for score in self._board.due(outcome.scores, outcome.alerts, time.monotonic()):
-            alert = judges[score.stream].open_alert(score.device)
+            alert = self._judges[score.stream].open_alert(score.device)
             state = DeviceState(score=round(score.score, 4), time=score.time, alert=alert)
             self._connection.publish(self._topics.state(score.stream, score.device), msgspec.json.encode(state), retain=True)
 

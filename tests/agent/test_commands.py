@@ -111,3 +111,19 @@ def test_usage_is_exit_2_and_help_is_exit_0() -> None:
     overview = vedette("--help")
     assert overview.returncode == 0
     assert all(command in overview.stdout for command in ("run", "check", "replay", "simulate", "demo", "train", "export", "model"))
+
+
+@pytest.mark.parametrize("time", ["-1", "1790000000000"])
+def test_a_recording_with_an_impossible_time_of_arrival_says_where(tmp_path: Path, time: str) -> None:
+    install(tmp_path / "state", make_bundle())
+    (tmp_path / "x.jsonl").write_text(f'{{"topic": "a", "time": {time}, "payload": 1}}\n')
+    done = vedette("replay", "-c", write_config(tmp_path, "mqtt://nobody"), tmp_path / "x.jsonl")
+    assert done.returncode == 1
+    assert "x.jsonl: line 1: time: expected epoch seconds" in done.stderr
+
+
+def test_a_config_that_is_wrong_does_not_empty_the_score_file(tmp_path: Path) -> None:
+    scores = tmp_path / "scores.jsonl"
+    scores.write_text("yesterday's\n")
+    assert vedette("run", "-c", write_config(tmp_path, "mqtt://nobody", gatewy=1), "--scores", scores).returncode == 1
+    assert scores.read_text() == "yesterday's\n"

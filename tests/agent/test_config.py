@@ -95,3 +95,8 @@ def test_yaml_that_does_not_parse_says_where(tmp_path: Path) -> None:
         config.load(path)
     with pytest.raises(ConfigError, match=r"none\.yaml: No such file"):
         config.load(tmp_path / "none.yaml")
+
+
+def test_streams_that_share_a_filter_subscribe_once_with_the_higher_qos(tmp_path: Path) -> None:
+    shared = [*stream(name="a", qos=1), *stream(name="b", qos=0)]
+    assert load(tmp_path, streams=shared).subscriptions == [("plant/+/fridge/+/telemetry", 1)]

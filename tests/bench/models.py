@@ -4,24 +4,17 @@ Run as a program, `models.py STATE_DIR` installs the one-step models as an opera
 because TensorFlow is large, has threads, and talks.
 """
 
-import hashlib
 import os
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
-
-import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import bundles as small
-from vedette.contract import bundle as bundles
 from vedette.contract.features import FeatureSpec, Number
-from vedette.contract.manifest import Manifest, Source, TrainedOn
-from vedette.contract.scores import Calibration, Scorer, Stage
+from vedette.contract.scores import Calibration, Stage
 from vedette.contract.windows import WindowSpec
-from vedette.runtimes import load
 
 LSTM, DEVIATION = "lstm-1", "deviation-1"
 """The one-step models: an LSTM(64) over two features in LiteRT, and a largest deviation in ONNX Runtime that costs next to nothing."""
@@ -55,24 +48,7 @@ def lstm_bundle(name: str, steps: int, units: int = 64) -> bytes:
         output="probability",
         calibration=Calibration(centre=0.0, threshold=2.0),
     )
-    converted = keras_tflite.convert(model, stage.output)
-    golden = np.random.default_rng(1).normal(size=(32, steps, len(FEATURES))).astype(np.float32)
-    files = bundles.with_golden({stage.file: converted}, golden, Scorer([stage], [load(stage, converted)], "all").score(golden))
-    digest = hashlib.sha256(b"bench").hexdigest()
-    manifest = Manifest(
-        name=name,
-        version="1.0.0",
-        created=1_790_000_000,
-        detector="lstm",
-        features=FEATURES,
-        window=WindowSpec(steps=steps),
-        stages=(stage,),
-        trained_on=TrainedOn(recipe=digest, sources=(Source(name="bench", sha256=digest, rows=1),), windows=1, first=0.0, last=1.0),
-        metrics={},
-        libraries={"keras": metadata.version("keras")},
-        files=bundles.entries(files),
-    )
-    return bundles.write(manifest, files)
+    return small.pack(stage, keras_tflite.convert(model, stage.output), name, "1.0.0", FEATURES, WindowSpec(steps=steps))
 
 
 def install_one_step(state_dir: Path) -> None:

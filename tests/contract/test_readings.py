@@ -125,3 +125,16 @@ def test_no_json_object_raises_anything_but_a_reading_error(fields: dict[str, ob
     except (ReadingError, UnicodeEncodeError):
         return
     assert 0 <= reading.time <= ARRIVED + 600 and isinstance(reading.values[0], float)
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_times_at_the_calendars_ends_are_refused(text: str) -> None:
+    assert refusal({"ts": text}, PayloadSpec(time=TimeField(field="ts", unit="iso"))) in {"time", "future"}
+
+
+def test_a_time_in_another_unit_than_configured_is_refused_whenever_it_arrived() -> None:
+    """Milliseconds taken for seconds are beyond the year 9999: a recording has no clock to hold them against."""
+    decoder = JsonDecoder(PayloadSpec(time=TimeField(field="ts")), SPEC)
+    with pytest.raises(ReadingError) as caught:
+        decoder.decode(b'{"ts": 1790000000000}', arrived=math.inf, device="d1")
+    assert caught.value.reason == "future"

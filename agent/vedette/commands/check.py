@@ -83,6 +83,5 @@ def _check_clock() -> str:
 
 
 def _check_broker(agent: config.Config) -> str:
-    subscriptions = [(stream.filter.subscription, stream.qos) for stream in agent.streams]
-    probe(agent.broker, f"vedette-check-{agent.gateway}-{os.getpid()}", subscriptions, timeout_s=5.0)
-    return f"{agent.broker.url}: connected and allowed to subscribe to {', '.join(name for name, _ in subscriptions)}"
+    probe(agent.broker, f"vedette-check-{agent.gateway}-{os.getpid()}", agent.subscriptions, timeout_s=5.0)
+    return f"{agent.broker.url}: connected and allowed to subscribe to {', '.join(name for name, _ in agent.subscriptions)}"

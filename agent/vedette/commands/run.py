@@ -21,9 +21,9 @@ def run(arguments: Sequence[str]) -> int:
     given = options.parse_args(arguments)
     # systemd stamps the time itself.
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    agent = config.load(given.config)
     with ExitStack() as stack:
         on_scores = stack.enter_context(ScoreLog(given.scores)).write if given.scores else None
-        agent = config.load(given.config)
         with blaming(given.config):
             run_until_signalled(Service(agent, on_scores))
     return 0

@@ -7,7 +7,7 @@ looked at; no clock is read (`arrived` is an argument); types are strict, so tex
 import math
 import operator
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -17,6 +17,9 @@ from vedette.contract.features import FeatureSpec, Number, Value
 
 MAX_FUTURE_S = 600.0
 """A device's clock may run ahead of the gateway's by this much; beyond it the reading's time is not believed."""
+
+MAX_TIME = 253_402_300_799.0
+"""The last second of the year 9999, beyond which no date has a name: what lies there was measured in another unit."""
 
 MAX_DEVICE_BYTES = 128
 
@@ -125,11 +128,13 @@ class JsonDecoder:
         if isinstance(value, datetime):
             if value.tzinfo is None:
                 raise ReadingError("time", f"{self._time.field} has no UTC offset")
-            time = value.astimezone(UTC).timestamp()
+            time = value.timestamp()  # not by way of UTC: at the calendar's ends that would overflow
         else:
             time = value * _UNITS[self._time.unit]
         if time < 0:
             raise ReadingError("time", f"{self._time.field} is before 1970")
+        if time > MAX_TIME:
+            raise ReadingError("future", f"{self._time.field} is beyond the year 9999; is its unit {self._time.unit}?")
         if time > arrived + MAX_FUTURE_S:
             raise ReadingError("future", f"{self._time.field} is more than {MAX_FUTURE_S:.0f} s ahead of the gateway's clock")
         return float(time)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from vedette.contract.errors import HistoryError
-from vedette.contract.readings import Message
+from vedette.contract.readings import MAX_TIME, Message
 
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?")
 
@@ -122,6 +122,8 @@ def _payload(record: _Record) -> bytes:
 
 def _arrival(record: _Record, before: float | None) -> float:
     if record.time is not None:
+        if not 0 <= record.time <= MAX_TIME:
+            raise ValueError(f"time: expected epoch seconds, got {record.time:.0f}")
         return record.time
     if record.receivedTimestamp and record.receivedTimestamp.tzinfo:
         return record.receivedTimestamp.timestamp()

@@ -21,7 +21,7 @@ class DemoBroker:
     """A broker that lives as long as the `with` block.
 
     Args:
-        folder: For its configuration.
+        folder: For its configuration and what it says.
         name: `mosquitto` or `amqtt`; None takes mosquitto where it is installed.
 
     Attributes:
@@ -32,6 +32,7 @@ class DemoBroker:
 
     def __init__(self, folder: Path, name: str | None = None) -> None:
         self._port = _free_port()
+        self._log = folder / "broker.log"
         self.url = f"mqtt://127.0.0.1:{self._port}"
         mosquitto = shutil.which("mosquitto") or shutil.which("mosquitto", path=_ALSO_IN)
         self.name = name or ("mosquitto" if mosquitto else "amqtt")
@@ -51,7 +52,9 @@ class DemoBroker:
             BrokerError: it does not start.
         """
         try:
-            self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            # To a file: nobody reads while the demo plays, and a full pipe would stop the broker.
+            with self._log.open("wb") as log:
+                self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=log)
         except OSError as error:
             raise BrokerError(f"the demo's broker, {self.name}, cannot be started: {error.strerror}") from error
         deadline = time.monotonic() + _START_TIMEOUT_S
@@ -61,8 +64,8 @@ class DemoBroker:
                     return self
             time.sleep(0.05)
         self._process.kill()
-        _, said = self._process.communicate()
-        last = said.decode(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
+        self._process.wait()
+        last = self._log.read_text(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
         raise BrokerError(f"the demo's broker, {self.name}, does not start: {last[0]}; pip install 'vedette[demo]' or install mosquitto")
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -70,10 +73,10 @@ class DemoBroker:
         assert self._process
         self._process.terminate()
         try:
-            self._process.communicate(timeout=5)
+            self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.communicate()
+            self._process.wait()
 
 
 def _free_port() -> int:
