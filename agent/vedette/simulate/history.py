@@ -5,16 +5,10 @@ its kind). The same samples give the same bytes.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, TextIO
+from typing import TextIO
 
 from vedette.simulate.fleet import Sample
-
-
-class Tally(NamedTuple):
-    """How many readings were written, and how many of them labelled 1."""
-
-    readings: int
-    anomalous: int
+from vedette.simulate.scenario import Tally
 
 
 def write_history(samples: Iterable[Sample], file: TextIO, *, columns: Sequence[str]) -> Tally:

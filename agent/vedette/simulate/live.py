@@ -38,7 +38,7 @@ class Publisher:
 
     Args:
         url: `mqtt://[user:password@]host[:port]`, or `mqtts://` with the system's certificate authorities.
-        topic: Where to publish; `{device}` stands for the device's name.
+        topic: Where `publish` sends samples; `{device}` stands for the device's name.
         speed: Simulated seconds in a real second; `inf` for as fast as the broker takes them.
         qos: 0, 1 or 2.
         protocol: "5" or "3.1.1".
@@ -105,17 +105,21 @@ class Publisher:
         self._client.loop_start()
 
     def publish(self, sample: Sample) -> bool:
-        """Publish a sample as soon as it is due and the broker is there.
+        """Send a fridge's sample to its topic; see `send`."""
+        return self.send(sample.time, device_topic(self._topic, sample.device), payload(sample))
 
-        It also waits while `MAX_UNACKNOWLEDGED` messages are under way. The first sample is due at once and
+    def send(self, time: float, topic: str, body: bytes) -> bool:
+        """Send what was measured at `time` (epoch seconds) as soon as it is due and the broker is there.
+
+        It also waits while `MAX_UNACKNOWLEDGED` messages are under way. The first message is due at once and
         sets the pace for all that follow.
 
         Returns:
             False, and nothing published, once `stop` has been called.
         """
         if self._origin is None:
-            self._origin = (self._clock(), sample.time)
-        due = self._origin[0] + (sample.time - self._origin[1]) / self._speed
+            self._origin = (self._clock(), time)
+        due = self._origin[0] + (time - self._origin[1]) / self._speed
         with self._changed:
             while not self._stopped:
                 early_s = due - self._clock()
@@ -129,7 +133,7 @@ class Publisher:
                 return False
             # Counted before it is sent, or the acknowledgement might come first.
             self._sent += 1
-        sent = self._client.publish(device_topic(self._topic, sample.device), payload(sample), qos=self._qos)
+        sent = self._client.publish(topic, body, qos=self._qos)
         if self._qos == 0 and sent.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             # At QoS 0 paho forgets what it could not send, and so do we; at 1 and 2 it has queued it.
             self._acknowledge(1)
@@ -221,8 +225,13 @@ class Publisher:
 
 
 def device_topic(template: str, device: str) -> str:
-    """Put a device's name, percent-encoded outside `[A-Za-z0-9._~-]`, into a topic for `{device}`."""
-    return template.replace("{device}", urllib.parse.quote(device, safe=""))
+    """Put a device's name, as one level, into a topic for `{device}`."""
+    return template.replace("{device}", level(device))
+
+
+def level(name: str) -> str:
+    """A name as one level of a topic, percent-encoded outside `[A-Za-z0-9._~-]`."""
+    return urllib.parse.quote(name, safe="")
 
 
 def payload(sample: Sample) -> bytes:
