@@ -5,7 +5,7 @@ PIP_INSTALL = install --quiet --disable-pip-version-check --constraint constrain
 SOURCES = pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench figures demo-bundle mosquitto format clean
+.PHONY: help demo test check bench bench-quality bench-training notebooks report-check figures demo-bundle mosquitto chromium format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,18 @@ check: .venv/ready ## style, types and which part may import which
 bench: .venv/ready .venv-gateway/ready mosquitto ## speed, memory and start, beside a bare subscriber; figures in build/figures/engine.json
 	.venv/bin/python tests/bench/engine.py
 
+bench-quality: .venv/ready ## detection on real labelled data, every detector; figures in build/figures/quality.json
+	.venv/bin/python tests/bench/quality.py
+
+bench-training: .venv/ready ## training speed of the LSTM autoencoder beside the notebook's way; figures in build/figures/training.json
+	.venv/bin/python tests/bench/training_speed.py
+
+notebooks: .venv/ready ## the table in docs/notebooks.md: every system of the two notebooks, trained, exported and judged
+	.venv/bin/python tests/bench/notebooks.py
+
+report-check: .venv/ready chromium ## the report in headless Chromium, light and dark, wide and narrow; pictures in build/report/
+	.venv/bin/python -m pytest tests/training/test_report_in_browser.py
+
 figures: .venv/ready ## all measured figures as one table, missed bars first
 	.venv/bin/python tests/bench/figures.py
 
@@ -34,6 +46,9 @@ demo-bundle: .venv/ready ## make the demo's bundle anew from its recipe
 format: .venv/ready ## put the code into house style
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
+
+chromium:
+	@tests/install-chromium
 
 mosquitto:
 	@tests/install-mosquitto

@@ -18,6 +18,11 @@ from vedette.detector import Cause
 NOTEWORTHY_RISE = 1.1
 """An alert's peak must have risen by a tenth since it was last told for an update."""
 
+DRIFT_SHARE = 0.5
+"""An alert that lasts becomes drift if at least this share of its windows was at or over 1.0: not one that merely never cleared."""
+
+Kind = Literal["anomaly", "drift"]
+
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
     """Which bundle judged."""
@@ -31,6 +36,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         id: The same for all messages of an episode, and for the same episode in a replay.
+        kind: `drift` follows an `anomaly` that went on for too long to be one: what is normal for the device is no longer what the
+            model learnt.
         windows: Windows at or over 1.0 in the episode so far.
         explanation: Empty in an `end`.
     """
@@ -41,7 +48,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     gateway: str
     stream: str
     device: str
-    kind: Literal["anomaly"] = "anomaly"
+    kind: Kind = "anomaly"
     score: float
     peak: float
     severity: Literal["warning", "critical"]
@@ -56,13 +63,16 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
 class _Episode:
     """What is remembered of a device that is not well, or was not a moment ago."""
 
-    __slots__ = ("cleared", "ended", "id", "over", "peak", "score", "sent", "sent_peak", "severity", "started", "time", "windows")
+    __slots__ = (
+        "cleared", "ended", "id", "judged", "kind", "over", "peak", "score", "sent", "sent_peak", "severity", "started", "time", "windows",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.over = self.cleared = 0  # the last windows' verdicts, newest in the lowest bit
         self.peak = self.score = self.time = 0.0
-        self.windows = 0
+        self.windows = self.judged = 0
         self.id: str | None = None
+        self.kind: Kind = "anomaly"
         self.started = self.sent = self.sent_peak = 0.0
         self.severity: Literal["warning", "critical"] = "warning"
         self.ended: float | None = None
@@ -125,21 +135,43 @@ class Judge:
             return
         episode.cleared = (episode.cleared << 1 | (score < self._rules.clear_below)) & self._clear_mask
         episode.windows += is_over
+        episode.judged += 1
         episode.peak = max(episode.peak, score)
         if episode.cleared.bit_count() >= self._rules.clear.m:
             yield self._end(device, episode)
+        elif self._is_drift(episode):
+            yield self._end(device, episode)
+            episode.windows = episode.judged = int(is_over)
+            episode.peak = score
+            yield self._begin("drift", device, episode)
         else:
             yield from self._update(device, episode)
 
     def _raise(self, device: str, episode: _Episode) -> Iterator[Alert]:
         if episode.over.bit_count() < self._rules.raise_.m or self._cooling(episode):
             return
-        identity = "\0".join((self._gateway, self._stream, device, self._model.name, self._model.version, repr(episode.time)))
-        episode.id = hashlib.sha256(identity.encode()).hexdigest()[:32]
-        episode.started, episode.windows, episode.cleared, episode.ended = episode.time, episode.over.bit_count(), 0, None
-        yield self._message("new", device, episode)
+        episode.windows = episode.judged = episode.over.bit_count()
+        yield self._begin("anomaly", device, episode)
+
+    def _begin(self, kind: Kind, device: str, episode: _Episode) -> Alert:
+        model = self._model
+        # An anomaly's identity is as it was before there were other kinds.
+        parts = [self._gateway, self._stream, device, model.name, model.version, repr(episode.time)]
+        parts += ["drift"] if kind == "drift" else []
+        episode.id = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+        episode.kind, episode.started, episode.cleared, episode.ended = kind, episode.time, 0, None
+        return self._message("new", device, episode)
+
+    def _is_drift(self, episode: _Episode) -> bool:
+        return (
+            episode.kind == "anomaly"
+            and episode.time - episode.started >= self._rules.drift_after
+            and episode.windows >= DRIFT_SHARE * episode.judged
+        )
 
     def _update(self, device: str, episode: _Episode) -> Iterator[Alert]:
+        if episode.kind == "drift":
+            return  # told once, and over when it is over
         escalated = self._severity(episode) != episode.severity
         risen = episode.peak >= NOTEWORTHY_RISE * episode.sent_peak
         due = episode.time - episode.sent >= self._rules.update
@@ -160,7 +192,7 @@ class Judge:
         return episode.ended is not None and 0 <= episode.time - episode.ended < self._rules.cooldown
 
     def _severity(self, episode: _Episode) -> Literal["warning", "critical"]:
-        return "critical" if episode.peak >= self._rules.critical else "warning"
+        return "critical" if episode.kind == "anomaly" and episode.peak >= self._rules.critical else "warning"
 
     def _message(self, type_: Literal["new", "update", "end"], device: str, episode: _Episode) -> Alert:
         assert episode.id
@@ -172,6 +204,7 @@ class Judge:
             gateway=self._gateway,
             stream=self._stream,
             device=device,
+            kind=episode.kind,
             score=round(episode.score, 4),
             peak=round(episode.peak, 4),
             severity=episode.severity,

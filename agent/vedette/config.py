@@ -149,6 +149,8 @@ class Alerts(Struct, frozen=True, rename={"raise_": "raise"}):
         cooldown: After an end, no new alert of the device for this long.
         update: While an alert lasts, an update at most this often, and only if its peak has risen by a tenth.
         critical: From this peak on an alert's severity is critical rather than warning; a rise to it is told at once.
+        drift_after: An alert that lasts this long, with most windows still over 1.0, ends and is told once more, as drift: the model no
+            longer knows what is normal there, or nobody mends it.
     """
 
     raise_: Rule = Rule(3, 5)
@@ -157,6 +159,7 @@ class Alerts(Struct, frozen=True, rename={"raise_": "raise"}):
     cooldown: Duration = Duration(60)
     update: Duration = Duration(900)
     critical: float = 2.0
+    drift_after: Duration = Duration(86400)
 
 
 class Limits(Struct, frozen=True):

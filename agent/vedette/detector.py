@@ -1,6 +1,5 @@
 """From a batch of readings to scores: encode, window, score. The heart of the agent, without I/O, clock or threads."""
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from vedette.contract.bundle import Bundle
-from vedette.contract.features import Category, FeatureEncoder, Raw, Rows
+from vedette.contract.errors import ScoreError
+from vedette.contract.features import Category, Elapsed, FeatureEncoder, Number, Raw, Rows
 from vedette.contract.readings import Reading
 from vedette.contract.scores import Scorer, Scores
-from vedette.contract.windows import Windower
+from vedette.contract.windows import Windower, elapsed_s
 
 TYPICAL_WINDOWS = 8
 MAX_CAUSES = 3
@@ -67,13 +67,18 @@ class Detector:
         bundle: Verified.
         scorer: Its loaded models.
         max_devices: Cap on devices whose windows are kept.
+
+    Attributes:
+        adapter: Knows how far each device has moved from history, where the bundle adapts.
     """
 
     def __init__(self, bundle: Bundle, scorer: Scorer, max_devices: int) -> None:
         manifest = bundle.manifest
         self.encoder = FeatureEncoder(manifest.features)
-        self.windower = Windower(manifest.window, len(self.encoder.columns), max_devices)
+        self.windower = Windower(manifest.window, len(self.encoder.columns), max_devices, self.encoder.averages, self.encoder.elapsed)
         self._scorer = scorer
+        self._smoother = scorer.smoother()
+        self.adapter = scorer.adapter()
         ordinary = np.argsort(np.abs(bundle.golden_scores), kind="stable")[:TYPICAL_WINDOWS]
         self._typical = bundle.golden_windows[ordinary]
 
@@ -85,8 +90,15 @@ class Detector:
         """
         raw = self.encoder.encode([reading.values for reading in readings])
         rows = self.encoder.transform(raw)
-        positions, windows = self.windower.push_batch([r.device for r in readings], [r.time for r in readings], rows)
-        return Scored(positions, windows, self._scorer.score(windows), raw)
+        batch = self.windower.push_batch([r.device for r in readings], [r.time for r in readings], rows)
+        try:
+            raw_scores = self._scorer.raw(batch.windows)
+        except ScoreError:
+            self._smoother.forget(batch)
+            self.adapter.forget(batch)
+            raise
+        scores = self._scorer.combine_adapted(self.adapter.adapt(self._smoother.smooth(raw_scores, batch), batch))
+        return Scored(batch.positions, batch.windows, scores, raw)
 
     def explain(self, window: Rows, raw: npt.NDArray[np.float64]) -> tuple[Cause, ...]:
         """The features that have most to do with a window's score, by baseline substitution: each in turn is taken from typical
@@ -112,13 +124,15 @@ class Detector:
             return ()
         causes = []
         for index in np.argsort(-drops, kind="stable")[:MAX_CAUSES]:
-            feature, value, share = spec[index], float(raw[index]), float(drops[index]) / total
-            observed: float | str | None
-            expected: float | str | None
-            if isinstance(feature, Category):
-                observed, expected = feature.values[int(value)] if value >= 0 else None, feature.usual
-            else:
-                observed, expected = None if math.isnan(value) else value, float(f"{feature.mean:.3g}")
+            feature, share = spec[index], float(drops[index]) / total
+            observed = self.encoder.observed(int(index), float(raw[index]))
+            if isinstance(feature, Elapsed):
+                observed = f"{elapsed_s(float(window[-1, self.encoder.columns.index(feature.name)]), self.windower.spec.max_gap_s):.3g} s"
+            expected: float | str | None = None
+            if isinstance(feature, Number):
+                expected = float(f"{feature.mean:.3g}")
+            elif isinstance(feature, Category):
+                expected = feature.usual
             if share >= MIN_SHARE:
                 causes.append(Cause(feature=feature.name, share=round(share, 2), observed=observed, expected=expected))
         return tuple(causes)

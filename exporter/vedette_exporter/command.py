@@ -16,6 +16,7 @@ from vedette.contract.errors import BundleError, VedetteError
 if TYPE_CHECKING:
     from vedette.contract.features import Rows
     from vedette.contract.scores import Scorer
+    from vedette_exporter.parity import Parity
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
@@ -70,29 +71,48 @@ def _export(run: Path, output: Path, name: str | None, version: str | None, *, a
     scorer = runtimes.load_scorer(written)
     bundle.self_test(written, scorer)
     speed_us = {size: _time_us(scorer, written.golden_windows[:size]) for size in (1, 32)}
-    result = {
-        "bundle": str(path),
-        "name": written.manifest.name,
-        "version": written.manifest.version,
-        "bytes": len(packed.data),
-        "sha256": written.sha256,
-        "parity": packed.parity._asdict(),
-        "us_per_window": {str(size): round(value, 1) for size, value in speed_us.items()},
-    }
+    stages = [
+        {"name": stage.name, "file": stage.file, "bytes": len(written.files[stage.file]), "runtime": stage.runtime}
+        for stage in written.manifest.stages
+    ]
     if as_json:
+        result = {
+            "bundle": str(path),
+            "name": written.manifest.name,
+            "version": written.manifest.version,
+            "bytes": len(packed.data),
+            "sha256": written.sha256,
+            "stages": stages,
+            "parity": packed.parity._asdict(),
+            "us_per_window": {str(size): round(value, 1) for size, value in speed_us.items()},
+        }
         print(json.dumps(result))
-    else:
-        print(
-            f"parity      {packed.parity.windows} windows, "
-            f"scores differ by at most {packed.parity.largest_difference:.1g} "
-            f"(allowed 1e-04), no verdict flips\n"
-            f"batches     of {', '.join(map(str, packed.parity.batch_sizes))} and all at once: equal to the last bit\n"
-            f"speed       {speed_us[1]:.0f} us a window one by one, "
-            f"{speed_us[32]:.0f} us in batches of 32, on this machine\n"
-            f"size        {len(packed.data) / 1024:.0f} KiB\n"
-            f"self-test   passed\n{path}"
-        )
+        return 0
+    for stage in written.manifest.stages:
+        print(f"stage       {stage.file}, {len(written.files[stage.file]) / 1024:.0f} KiB, {stage.runtime}")
+    print(
+        f"{_tell(packed.parity)}\n"
+        f"speed       {speed_us[1]:.0f} us a window one by one, "
+        f"{speed_us[32]:.0f} us in batches of 32, on this machine\n"
+        f"size        {len(packed.data) / 1024:.0f} KiB\n"
+        f"self-test   passed\n{path}"
+    )
     return 0
+
+
+def _tell(parity: "Parity") -> str:
+    """What the gate measured."""
+    from vedette_exporter.parity import FED_LARGEST, FED_SHARE, TOLERANCE
+
+    allowed = f"{TOLERANCE:g}{f', or {FED_LARGEST:g} on {FED_SHARE:.1%}' if parity.share_beyond else ''}"
+    lines = [f"{parity.windows} windows, scores differ by at most {parity.largest_difference:.1g} (allowed {allowed})"]
+    if parity.share_beyond:
+        lines.append(f"{parity.share_beyond:.2%} of them by more than {TOLERANCE:g}: rounding between two stages took them over a cut")
+    lines.append(f"{parity.verdicts_flipped} verdicts flip, all that near to 1.0" if parity.verdicts_flipped else "no verdict flips")
+    if len(parity.stages) > 1:
+        lines += [f"{name}, given the same input: at most {difference:.1g}" for name, difference in parity.stages.items()]
+    lines.append(f"batches of {', '.join(map(str, parity.batch_sizes))} and of unequal sizes: equal to the last bit")
+    return "\n".join(f"{'' if number else 'parity':<12}{line}" for number, line in enumerate(lines))
 
 
 def _write(path: Path, data: bytes) -> None:

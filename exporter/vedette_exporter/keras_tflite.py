@@ -1,11 +1,13 @@
 """Keras to TFLite.
 
-Of the routes that were tried (from_concrete_functions, Model.export, a fixed-batch wrapper), this one alone keeps
-weights, built-in operators and a batch of any size; it needs recurrent layers to be unrolled.
+Of the routes that were tried (from_concrete_functions, Model.export, a fixed-batch wrapper), this one alone keeps weights, built-in
+operators and a batch of any size; it needs recurrent layers to be unrolled. Models are trained without: that is faster, and a run does
+not depend on how it is exported.
 """
 
 import contextlib
 import io
+import itertools
 import re
 from typing import Any
 
@@ -20,25 +22,21 @@ _BUILT_IN = re.compile(r"[A-Z0-9_]+")
 _MISSING = re.compile(r"'tf\.(\w+)' op is neither a custom op nor a flex op")
 
 
-def convert(model: Any, output: str) -> bytes:
+def convert(model: Any) -> bytes:
     """Convert a model.
 
     Args:
-        model: keras.Model of one input `(n, steps, columns)` and one output `(n, 1)`.
-        output: The output's name in the signature.
+        model: Functional keras.Model of one input `(n, steps, columns)`, its outputs a dict by name.
 
     Returns:
-        The TFLite file: float32, built-in operators only.
+        The TFLite file: float32, built-in operators only, the outputs' names in its signature.
 
     Raises:
         BundleError: the model needs more than built-in operators, or a fixed batch.
     """
-    inputs = keras.Input(model.input_shape[1:], name="window")
-    # Named, because Keras would number it, and equal models would differ by what was converted before.
-    wrapper = keras.Model(inputs, {output: model(inputs)}, name="vedette")
-    converter = tf.lite.TFLiteConverter.from_keras_model(wrapper)
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     try:
+        converter = tf.lite.TFLiteConverter.from_keras_model(unrolled(model))
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         # The converter reports on standard output, which belongs to the command's result.
         with contextlib.redirect_stdout(io.StringIO()):
             converted: bytes = converter.convert()
@@ -47,6 +45,33 @@ def convert(model: Any, output: str) -> bytes:
         raise BundleError(f"TFLite has no built-in operators for this model: {what}") from error
     check(converted)
     return converted
+
+
+def unrolled(model: Any) -> Any:
+    """The same model with its recurrent layers unrolled, and every layer named by its place.
+
+    Keras numbers layers as they are made: equal models would differ by what was made before them.
+    """
+    places = itertools.count()
+
+    def clone(operation: Any) -> Any:
+        return type(operation).from_config(_unrolled_config(operation.get_config(), f"layer_{next(places)}"))
+
+    inputs = keras.Input(model.input_shape[1:], name="window")
+    twin = keras.models.clone_model(model, input_tensors=inputs, clone_function=clone)
+    twin.set_weights(model.get_weights())
+    return keras.Model(inputs, twin.output, name="vedette")
+
+
+def _unrolled_config(config: dict[str, Any], name: str) -> dict[str, Any]:
+    """A layer's settings, and those of the layers in it (Bidirectional's, TimeDistributed's)."""
+    changed = {**config, "name": name}
+    for inner in ("layer", "backward_layer"):
+        if inner in config:
+            changed[inner] = {**config[inner], "config": _unrolled_config(config[inner]["config"], name)}
+    if "unroll" in config:
+        changed["unroll"] = True
+    return changed
 
 
 def check(model: bytes) -> None:

@@ -1,18 +1,19 @@
 """The gate that every exported model passes: on a gateway it scores as the original does.
 
-Rules this module keeps: the exported bytes are run by the gateway's own runtime and scorer; held-out windows and
-extremes alike, because conversions have gone wrong on extremes alone; the bytes pass as a whole or there is no bundle.
+Rules this module keeps: the exported bytes are run by the gateway's own runtime and scorer; held-out windows and extremes alike, because
+conversions have gone wrong on extremes alone; every stage is compared on one and the same input, and all of them together on windows;
+the bytes pass as a whole or there is no bundle. What is allowed, and why a fed stage is allowed more, is in ADR 0006.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from vedette.contract.errors import BundleError
-from vedette.contract.features import FeatureEncoder, FeatureSpec, Number, Rows
-from vedette.contract.scores import Calibration, Scorer, Scores
+from vedette.contract.features import Categories, Category, FeatureEncoder, FeatureSpec, Number, Rows
+from vedette.contract.scores import Calibration, Combine, Feed, RawScores, Runtime, Scorer, Scores, Stage
 
 MIN_WINDOWS = 500
 """A check on 8 windows once missed an error on one in six; hundreds see it."""
@@ -20,22 +21,85 @@ MIN_WINDOWS = 500
 TOLERANCE = 1e-4
 """Largest difference of scores, relative to max(1, score): the same as the gateway's self-test allows."""
 
+FED_SHARE = 0.005
+"""Behind a stage that is fed by another, on so many of the windows it may be more: rounding takes them over a forest's cut."""
+
+FED_LARGEST = 0.05
+"""And on no window more than this, about what a few trees of a hundred are worth. Measured: up to 0.03 % of the windows, 0.002."""
+
 BATCH_SIZES = (1, 2, 7, 32)
 
 _SIZED_WINDOWS = 512
 _NOISE = 0.05
 
-Raw = npt.NDArray[np.float32]
+Outputs = Mapping[str, npt.NDArray[np.float32]]
+Numbers = npt.NDArray[np.floating]
 
 
 class Parity(NamedTuple):
-    """What the gate measured: on how many windows, and the largest relative difference of scores. `batch_sizes` gave
-    equal bits.
+    """What the gate measured.
+
+    Attributes:
+        windows: On how many.
+        stages: By name, the largest relative difference that a stage made, given the same input: of its score, or of what it feeds
+            to others.
+        largest_difference: Of the score, all stages together.
+        share_beyond: Of the windows whose score differs by more than TOLERANCE; 0 where no stage is fed.
+        verdicts_flipped: Windows that are over the threshold on one side only: never farther from 1.0 than what is allowed.
+        batch_sizes: They gave equal bits.
     """
 
     windows: int
+    stages: Mapping[str, float]
     largest_difference: float
+    share_beyond: float
+    verdicts_flipped: int
     batch_sizes: tuple[int, ...]
+
+
+class Recorder:
+    """A runtime that remembers what it was given and what it gave."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._inputs: list[Rows] = []
+        self._outputs: list[Outputs] = []
+
+    def run(self, windows: Rows) -> Outputs:
+        """As the runtime."""
+        outputs = self._runtime.run(windows)
+        self._inputs.append(windows)
+        self._outputs.append(outputs)
+        return outputs
+
+    @property
+    def inputs(self) -> Rows:
+        """All of them."""
+        return np.concatenate(self._inputs)
+
+    @property
+    def outputs(self) -> Outputs:
+        """All of them."""
+        return {name: np.concatenate([outputs[name] for outputs in self._outputs]) for name in self._outputs[0]}
+
+
+class Pair(NamedTuple):
+    """A detector twice: over its original models, and over exported ones, in the order of its stages."""
+
+    stages: tuple[Stage, ...]
+    combine: Combine
+    calibration: Calibration | None
+    original: Sequence[Runtime]
+    exported: Sequence[Runtime]
+
+    def scorer(self, runtimes: Sequence[Runtime]) -> Scorer:
+        """The gateway's scorer over either."""
+        return Scorer(self.stages, runtimes, self.combine, self.calibration)
+
+    @property
+    def feeding(self) -> set[str]:
+        """Names of the stages that feed others."""
+        return {stage.input.stage for stage in self.stages if isinstance(stage.input, Feed)}
 
 
 def enough_windows(held_out: Rows, rng: np.random.Generator) -> Rows:
@@ -57,7 +121,9 @@ def extremes(features: FeatureSpec, shape: tuple[int, ...], rng: np.random.Gener
     """
     steps, columns = shape
     encoder = FeatureEncoder(features)
-    nothing = encoder.transform(encoder.encode([[np.nan if isinstance(f, Number) else None for f in features]]))[0]
+    # A time is always known, be it that of arrival.
+    unsent = [np.nan if isinstance(f, Number) else None if isinstance(f, Category | Categories) else 0.0 for f in features]
+    nothing = encoder.transform(encoder.encode([unsent]))[0]
     found = [np.zeros(shape), np.broadcast_to(nothing, shape)]
     for size in (-10.0, -3.0, -1.0, 1.0, 3.0, 10.0):
         constant = np.full(shape, size)
@@ -73,43 +139,117 @@ def extremes(features: FeatureSpec, shape: tuple[int, ...], rng: np.random.Gener
     return np.stack(found).astype(np.float32)
 
 
-def check(windows: Rows, original: Raw, calibration: Calibration, scorer: Scorer) -> tuple[Parity, Scores]:
-    """Compare the original with the exported model.
+def check(pair: Pair, windows: Rows, trained: RawScores) -> tuple[Parity, Scores]:
+    """Compare the original with the exported models.
 
     Args:
+        pair: Both.
         windows: float32 `(n, steps, columns)`.
-        original: The original model's raw outputs for them, float32 `(n,)`.
-        calibration: Of the stage.
-        scorer: The gateway's, over the exported bytes.
+        trained: What the originals gave for the first of them when they were trained, float64 `(m, voters)`: a model that changed
+            since is found as well.
 
     Returns:
-        The figures, and the exported model's scores, float32 `(n,)`.
+        The figures, and the exported models' scores, float32 `(n,)`.
 
     Raises:
         BundleError: they differ, or the batch's size changes a score.
-        ScoreError: the runtime refuses a batch, or gives what is not a finite number.
+        ScoreError: a runtime refuses a batch, or gives what is not a finite number.
     """
-    expected, scores = calibration.apply(original), scorer.score(windows)
-    difference = np.abs(scores - expected) / np.maximum(1.0, np.abs(expected))
-    largest = float(difference.max())
-    # `not <=`, so that an original which gave NaN fails too.
+    originals, exported = [Recorder(r) for r in pair.original], [Recorder(r) for r in pair.exported]
+    expected = _raw(pair.scorer(originals), windows)
+    expected[: len(trained)] = trained
+    scorer = pair.scorer(exported)
+    raw = _raw(scorer, windows)
+    scores = scorer.combine(raw)
+    stages = {
+        stage.name: _compare_stage(stage, one, two, pair.exported[number], feeds=stage.name in pair.feeding)
+        for number, (stage, one, two) in enumerate(zip(pair.stages, originals, exported, strict=True))
+    }
+    for voter, stage in enumerate(stage for stage in pair.stages if stage.calibration):
+        assert stage.calibration
+        pairs = zip(_scales(stage.calibration, expected[:, voter]), _scales(stage.calibration, raw[:, voter]), strict=True)
+        for before, after in pairs:
+            _compare_scores(f"stage {stage.name}: ", before, after, is_fed=isinstance(stage.input, Feed))
+    together = scorer.combine(expected)
+    difference = _compare_scores("", together, scores, is_fed=bool(pair.feeding))
+    check_batches(windows[:_SIZED_WINDOWS], raw[:_SIZED_WINDOWS], pair.scorer(pair.exported))
+    measured = Parity(
+        windows=len(windows),
+        stages=stages,
+        largest_difference=float(difference.max()),
+        share_beyond=float((difference > TOLERANCE).mean()),
+        verdicts_flipped=int(((scores >= 1.0) != (together >= 1.0)).sum()),
+        batch_sizes=BATCH_SIZES,
+    )
+    return measured, scores
+
+
+def _raw(scorer: Scorer, windows: Rows) -> RawScores:
+    return np.concatenate([scorer.raw(windows[start : start + _SIZED_WINDOWS]) for start in range(0, len(windows), _SIZED_WINDOWS)])
+
+
+def _scales(calibration: Calibration, raw: Numbers) -> list[Numbers]:
+    """Raw scores as scores; where those are surprisals, which have a cap, also as distances in the adaptation's unit, which have none."""
+    adaptation = calibration.adaptation
+    scores = calibration.apply(raw)
+    return [scores, (raw.astype(np.float64) - adaptation.origin) / adaptation.unit] if adaptation else [scores]
+
+
+def _compare_stage(stage: Stage, original: Recorder, exported: Recorder, runtime: Runtime, *, feeds: bool) -> float:
+    """The largest relative difference of one stage's outputs where both were given what the originals before it gave.
+
+    Raises:
+        BundleError: it is more than TOLERANCE.
+    """
+    before = original.outputs
+    after = runtime.run(original.inputs) if isinstance(stage.input, Feed) else exported.outputs
+    differences: list[npt.NDArray[np.float64]] = []
+    if stage.calibration:
+        scores = [_scales(stage.calibration, outputs[stage.output].reshape(-1)) for outputs in (before, after)]
+        differences += [_difference(one, two, np.float64(1.0)) for one, two in zip(*scores, strict=True)]
+    if feeds:
+        # In each column's own measure: how far it varies.
+        differences += [_difference(before[name], after[name], np.std(before[name], axis=0)) for name in before]
+    largest = max(float(difference.max()) for difference in differences)
     if not largest <= TOLERANCE:
-        worst = int(np.nanargmax(difference)) if not np.isnan(difference).all() else 0
+        wrong = max(int((~(difference <= TOLERANCE)).reshape(len(difference), -1).any(axis=1).sum()) for difference in differences)
         raise BundleError(
-            f"parity: {int((~(difference <= TOLERANCE)).sum())} of {len(windows)} windows score differently after "
-            f"conversion, by up to {largest:.2g} (allowed {TOLERANCE:g}): "
-            f"{expected[worst]:.6f} became {scores[worst]:.6f}; no bundle was made"
+            f"parity: stage {stage.name}: {wrong} of {len(differences[0])} windows score differently after conversion, given the same "
+            f"input, by up to {largest:.2g} (allowed {TOLERANCE:g}); no bundle was made"
         )
-    # Within the tolerance of the threshold a verdict is the rounding's; anywhere else it must stand.
-    flipped = ((scores >= 1.0) != (expected >= 1.0)) & (np.abs(expected - 1.0) > TOLERANCE)
-    if flipped.any():
-        raise BundleError(f"parity: {int(flipped.sum())} of {len(windows)} verdicts flip after conversion; no bundle was made")
-    check_batches(windows[:_SIZED_WINDOWS], scores[:_SIZED_WINDOWS], scorer.score)
-    return Parity(len(windows), largest, BATCH_SIZES), scores
+    return largest
 
 
-def check_batches(windows: Rows, scores: Scores, score: Callable[[Rows], Scores]) -> None:
-    """Make sure that the batch's size never changes a bit of a score: a replay in large batches must equal what went
+def _compare_scores(what: str, expected: Numbers, scores: Numbers, *, is_fed: bool) -> Numbers:
+    """Relative differences `(n,)`. So near to 1.0 as they are allowed to be a verdict is the rounding's; anywhere else it stands.
+
+    Raises:
+        BundleError: they are more than is allowed.
+    """
+    difference = _difference(expected, scores, np.float64(1.0))
+    # `not <=`, so that an original which gave NaN fails too.
+    beyond = ~(difference <= TOLERANCE)
+    share, largest = (FED_SHARE, FED_LARGEST) if is_fed else (0.0, TOLERANCE)
+    if beyond.mean() > share or not difference.max() <= largest:
+        worst = int(np.argmax(np.nan_to_num(difference, nan=np.inf)))
+        allowed = f"{TOLERANCE:g}, or {largest:g} on {share:.1%}" if is_fed else f"{TOLERANCE:g}"
+        raise BundleError(
+            f"parity: {what}{int(beyond.sum())} of {len(beyond)} windows score differently after conversion, by up to "
+            f"{difference.max():.2g} (allowed {allowed}): {expected[worst]:.6f} became {scores[worst]:.6f}; no bundle was made"
+        )
+    return difference
+
+
+def _difference(expected: Numbers, found: Numbers, measure: Numbers | np.float64) -> npt.NDArray[np.float64]:
+    """Relative to the expected value or to `measure`, whichever is larger."""
+    relative: npt.NDArray[np.float64] = np.abs(found.astype(np.float64) - expected) / np.maximum(
+        np.maximum(np.abs(expected), measure), 1e-9
+    )
+    return relative
+
+
+def check_batches(windows: Rows, raw: RawScores, scorer: Scorer) -> None:
+    """Make sure that the batch's size never changes a bit of any stage's score: a replay in large batches must equal what went
     live one by one.
 
     Raises:
@@ -119,6 +259,6 @@ def check_batches(windows: Rows, scores: Scores, score: Callable[[Rows], Scores]
     plans = {f"of {size}": np.arange(size, len(windows), size) for size in BATCH_SIZES}
     plans["of unequal sizes"] = ends[ends < len(windows)]
     for name, cuts in plans.items():
-        parts = np.concatenate([score(part) for part in np.split(windows, cuts)])
-        if changed := int((parts != scores).sum()):
+        parts = np.concatenate([scorer.raw(part) for part in np.split(windows, cuts)])
+        if changed := int((parts != raw).any(axis=1).sum()):
             raise BundleError(f"parity: {changed} of {len(windows)} scores change in batches {name}; no bundle was made")

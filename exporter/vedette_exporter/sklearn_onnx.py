@@ -1,127 +1,93 @@
-"""scikit-learn to ONNX, through skl2onnx with a converter of our own for isolation forests.
+"""scikit-learn to ONNX, through skl2onnx with converters of our own, class by class, so that a pipeline converts as a whole.
 
-skl2onnx's own gives some 27 operators a tree: 900 us a window and 2 s to load, and the last bit of a score then depends
-on the size of the batch. One TreeEnsembleRegressor gives the same scores in 12 us, whatever the batch, and
-`score_samples` is its only output.
+Rules this module keeps: an estimator without a converter here is refused; the one output is `strangeness`, higher is stranger; every
+tensor between two steps is float32, as scikit-learn passes them.
 """
 
-import math
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-from onnx import TensorProto
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import FloatTensorType
+from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
 
-# ONNX Runtime of any year back to 2023 reads these.
-_OPSET = {"": 18, "ai.onnx.ml": 3}
-_OUTPUT = "score_samples"
+from vedette.contract.errors import BundleError
+from vedette_exporter import onnx_estimators, onnx_forest
+from vedette_exporter.onnx_graph import OPSET, Graph
+from vedette_training.detectors.dbscan import CoreDistance
+from vedette_training.detectors.one_class_svm import LogKernel
+from vedette_training.detectors.pca import MinorAxes
+from vedette_training.models.sklearn_model import OUTPUT
+
+Add = Callable[[Any, Graph, str, str], None]
+"""Writes an estimator, given a graph, its input and the name that its output must have."""
+
+_TRANSFORMERS: dict[type, Add] = {StandardScaler: onnx_estimators.add_standard_scaler, PCA: onnx_estimators.add_pca}
+_DETECTORS: dict[type, Add] = {
+    IsolationForest: onnx_forest.add,
+    LogKernel: onnx_estimators.add_log_kernel,
+    CoreDistance: onnx_estimators.add_core_distance,
+    MinorAxes: onnx_estimators.add_minor_axes,
+}
 
 
-def convert(model: Any, columns: int) -> bytes:
-    """Convert a fitted isolation forest.
+def convert(model: Any, width: int) -> bytes:
+    """Convert a fitted estimator.
 
     Args:
-        model: sklearn.ensemble.IsolationForest.
-        columns: Width of its input.
+        model: One of the detectors' estimators, or a Pipeline of scalers that ends with one.
+        width: Of its input.
 
     Returns:
-        The ONNX file: input `window` float32 `(n, columns)`, output `score_samples` float32 `(n, 1)`.
+        The ONNX file: input `rows` float32 `(n, width)`, output `strangeness` float32 `(n, 1)`.
+
+    Raises:
+        BundleError: there is no converter for it.
     """
+    *before, last = _steps(model)
+    foreign = [type(step).__name__ for step in before if type(step) not in _TRANSFORMERS]
+    foreign += [type(last).__name__] if type(last) not in _DETECTORS else []
+    if foreign:
+        raise BundleError(f"no conversion to ONNX for {', '.join(foreign)}")
+    converters = {**_TRANSFORMERS, **_DETECTORS}
     converted = convert_sklearn(
         model,
-        name="isolation_forest",
-        initial_types=[("window", FloatTensorType([None, columns]))],
-        target_opset=_OPSET,
-        custom_parsers={IsolationForest: _parse},
-        custom_shape_calculators={IsolationForest: _set_shape},
-        custom_conversion_functions={IsolationForest: _add_forest},
+        name="vedette",
+        initial_types=[("rows", FloatTensorType([None, width]))],
+        target_opset=OPSET,
+        custom_parsers=dict.fromkeys(converters, _parse),
+        custom_shape_calculators=dict.fromkeys(converters, _set_shape),
+        custom_conversion_functions={kind: _converter(add) for kind, add in converters.items()},
     )
     data: bytes = converted.SerializeToString(deterministic=True)
     return data
 
 
+def _steps(model: Any) -> list[Any]:
+    """What runs one after the other; a pipeline may end with another."""
+    return [inner for _, step in model.steps for inner in _steps(step)] if isinstance(model, Pipeline) else [model]
+
+
 def _parse(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:  # noqa: ARG001 because skl2onnx passes it
-    operator = scope.declare_local_operator("VedetteIsolationForest", model)
+    operator = scope.declare_local_operator(f"Vedette{type(model).__name__}", model)
     operator.inputs = inputs
-    operator.outputs.append(scope.declare_local_variable(_OUTPUT, FloatTensorType()))
+    operator.outputs.append(scope.declare_local_variable(OUTPUT if type(model) in _DETECTORS else "turned", FloatTensorType()))
     return operator.outputs
 
 
 def _set_shape(operator: Any) -> None:
-    operator.outputs[0].type = FloatTensorType([None, 1])
+    model = operator.raw_operator
+    width = 1 if type(model) in _DETECTORS else len(model.components_) if isinstance(model, PCA) else model.n_features_in_
+    operator.outputs[0].type = FloatTensorType([None, width])
 
 
-def _add_forest(scope: Any, operator: Any, container: Any) -> None:
-    """Path lengths summed over the trees, then score = -2 ** (-mean / c(max_samples)): Liu, Ting and Zhou, 2008,
-    equation 2, negated as scikit-learn does.
-    """
-    forest = operator.raw_operator
-    depths, exponents, powers, factor = (scope.get_unique_variable_name(n) for n in ("depths", "exponents", "powers", "factor"))
-    container.add_node(
-        "TreeEnsembleRegressor",
-        [operator.inputs[0].full_name],
-        [depths],
-        op_domain="ai.onnx.ml",
-        op_version=3,
-        n_targets=1,
-        aggregate_function="SUM",
-        post_transform="NONE",
-        **_ensemble(forest),
-    )
-    # Exp rather than Pow: Pow's last bit depends on where in the batch a row stands.
-    scale = -math.log(2) / (len(forest.estimators_) * float(_mean_path_length(np.array([forest.max_samples_]))[0]))
-    container.add_initializer(factor, TensorProto.FLOAT, [1], [scale])
-    container.add_node("Mul", [depths, factor], [exponents], op_version=14)
-    container.add_node("Exp", [exponents], [powers], op_version=13)
-    container.add_node("Neg", [powers], [operator.outputs[0].full_name], op_version=13)
+def _converter(add: Add) -> Callable[[Any, Any, Any], None]:
+    """An estimator's converter in skl2onnx's form."""
 
+    def convert_operator(scope: Any, operator: Any, container: Any) -> None:
+        add(operator.raw_operator, Graph(scope, container), operator.inputs[0].full_name, operator.outputs[0].full_name)
 
-def _ensemble(forest: Any) -> dict[str, list[Any]]:
-    """The attributes of the TreeEnsembleRegressor whose leaves weigh their path length."""
-    nodes: dict[str, list[Any]] = {
-        f"nodes_{name}": [] for name in ("treeids", "nodeids", "featureids", "values", "modes", "truenodeids", "falsenodeids")
-    }
-    leaves: dict[str, list[Any]] = {f"target_{name}": [] for name in ("treeids", "nodeids", "weights")}
-    for number, (estimator, columns) in enumerate(zip(forest.estimators_, forest.estimators_features_, strict=True)):
-        tree = estimator.tree_
-        leaf = tree.children_left < 0
-        nodes["nodes_treeids"] += [number] * tree.node_count
-        nodes["nodes_nodeids"] += range(tree.node_count)
-        nodes["nodes_featureids"] += np.where(leaf, 0, np.asarray(columns)[np.maximum(tree.feature, 0)]).tolist()
-        nodes["nodes_values"] += np.where(leaf, 0, _floor_to_float32(tree.threshold)).tolist()
-        nodes["nodes_modes"] += np.where(leaf, "LEAF", "BRANCH_LEQ").tolist()
-        nodes["nodes_truenodeids"] += np.where(leaf, 0, tree.children_left).tolist()
-        nodes["nodes_falsenodeids"] += np.where(leaf, 0, tree.children_right).tolist()
-        ends = np.flatnonzero(leaf)
-        leaves["target_treeids"] += [number] * len(ends)
-        leaves["target_nodeids"] += ends.tolist()
-        leaves["target_weights"] += (_depths(tree) + _mean_path_length(tree.n_node_samples))[ends].tolist()
-    return {**nodes, **leaves, "target_ids": [0] * len(leaves["target_weights"])}
-
-
-def _floor_to_float32(thresholds: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    """The largest float32 not above each threshold: a float32 value is at most the one exactly when it is at most the
-    other.
-    """
-    nearest = thresholds.astype(np.float32)
-    return np.where(nearest > thresholds, np.nextafter(nearest, np.float32(-np.inf)), nearest).astype(np.float32)
-
-
-def _depths(tree: Any) -> npt.NDArray[np.float64]:
-    """How many splits lead to each node. A node comes before its children."""
-    depths = np.zeros(tree.node_count)
-    for node in np.flatnonzero(tree.children_left >= 0):
-        depths[[tree.children_left[node], tree.children_right[node]]] = depths[node] + 1
-    return depths
-
-
-def _mean_path_length(samples: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """c(n), the mean length of an unsuccessful search in a binary tree of n: Liu, Ting and Zhou, 2008, equation 1, with
-    scikit-learn's c(2) = 1.
-    """
-    count = np.maximum(samples, 3).astype(np.float64)
-    long = 2.0 * (np.log(count - 1.0) + np.euler_gamma) - 2.0 * (count - 1.0) / count
-    return np.where(samples <= 1, 0.0, np.where(samples == 2, 1.0, long))
+    return convert_operator

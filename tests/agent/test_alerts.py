@@ -1,3 +1,4 @@
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -57,6 +58,21 @@ def test_after_an_end_there_is_a_pause() -> None:
     alerts = play([1.5, 1.5, 0.1, 0.1, *[1.5] * 11])
     assert told(alerts) == [("new", 10.0), ("end", 30.0), ("new", 130.0)]
     assert alerts[0].id != alerts[2].id
+
+
+def test_an_alert_that_does_not_end_is_told_once_as_drift_and_then_no_more() -> None:
+    rules = msgspec.structs.replace(RULES, drift_after=Duration(100))
+    alerts = play([1.5] * 500 + [0.1] * 2, judge(rules))
+    assert [(a.type, a.kind, a.time.timestamp()) for a in alerts] == [
+        ("new", "anomaly", 10.0), ("end", "anomaly", 110.0), ("new", "drift", 110.0), ("end", "drift", 5010.0),
+    ]  # fmt: skip
+    assert len({a.id for a in alerts}) == 2
+    assert alerts[2].severity == "warning"
+
+
+def test_an_alert_that_only_failed_to_clear_is_no_drift() -> None:
+    rules = msgspec.structs.replace(RULES, drift_after=Duration(100))
+    assert told(play([1.5, 1.5, *[0.95] * 50], judge(rules))) == [("new", 10.0)]
 
 
 def test_a_clock_that_goes_back_does_not_prolong_the_pause() -> None:

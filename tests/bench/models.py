@@ -38,17 +38,17 @@ def lstm_bundle(name: str, steps: int, units: int = 64) -> bytes:
     keras.utils.set_random_seed(1)
     layers = keras.layers
     inputs = keras.Input((steps, len(FEATURES)), name="window")
-    hidden = layers.Dropout(0.3)(layers.LSTM(units, unroll=True)(inputs))
-    model = keras.Model(inputs, layers.Dense(1, activation="sigmoid")(hidden))
+    hidden = layers.Dropout(0.3)(layers.LSTM(units)(inputs))
+    model = keras.Model(inputs, {"log_odds": layers.Dense(1)(hidden)})
     stage = Stage(
         name="lstm",
         runtime="litert",
         file="model.tflite",
         input="window",
-        output="probability",
+        output="log_odds",
         calibration=Calibration(centre=0.0, threshold=2.0),
     )
-    return small.pack(stage, keras_tflite.convert(model, stage.output), name, "1.0.0", FEATURES, WindowSpec(steps=steps))
+    return small.pack(stage, keras_tflite.convert(model), name, "1.0.0", FEATURES, WindowSpec(steps=steps))
 
 
 def install_one_step(state_dir: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vedette.contract.errors import ReadingError
-from vedette.contract.features import Category, FeatureSpec, Number
+from vedette.contract.features import Categories, Category, DayOfWeek, FeatureSpec, Number, TimeOfDay
 from vedette.contract.readings import JsonDecoder, PayloadSpec, Reading, TimeField
 
 SPEC: FeatureSpec = (Number(name="temperature"), Category(name="door"))
@@ -138,3 +138,12 @@ def test_a_time_in_another_unit_than_configured_is_refused_whenever_it_arrived()
     with pytest.raises(ReadingError) as caught:
         decoder.decode(b'{"ts": 1790000000000}', arrived=math.inf, device="d1")
     assert caught.value.reason == "future"
+
+
+def test_a_list_and_the_event_time_are_values_too() -> None:
+    spec = (TimeOfDay(), Categories(name="roles"), Number(name="x"), DayOfWeek())
+    decoder = JsonDecoder(PayloadSpec(time=TimeField(field="at", unit="iso")), spec)
+    reading = decoder.decode(b'{"at": "1970-01-02T00:00:00Z", "roles": ["a", 1], "x": 3}', arrived=1e9, device="d")
+    assert reading.values == (86400.0, ["a", 1], 3.0, 86400.0)
+    with pytest.raises(ReadingError):
+        decoder.decode(b'{"at": "1970-01-02T00:00:00Z", "roles": [["a"]]}', arrived=1e9, device="d")

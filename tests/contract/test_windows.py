@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vedette.contract.features import Rows
-from vedette.contract.windows import Windower, WindowSpec
+from vedette.contract.windows import Windower, WindowSpec, elapsed_s
 
 
 def row(value: float) -> Rows:
@@ -85,7 +85,7 @@ def test_a_batch_gives_what_single_pushes_give(spec: WindowSpec, readings: list[
     found = []
     for part in (readings[:cut], readings[cut:]):
         rows = np.array([[r[2]] for r in part], dtype=np.float32).reshape(-1, 1)
-        positions, windows = batched.push_batch([r[0] for r in part], [r[1] for r in part], rows)
+        positions, windows, *_ = batched.push_batch([r[0] for r in part], [r[1] for r in part], rows)
         assert len(positions) == len(windows)
         assert all(windows[i, -1, 0] == part[p][2] for i, p in enumerate(positions))
         found += windows[:, :, 0].tolist()
@@ -97,3 +97,33 @@ def test_every_reading_is_counted_once(spec: WindowSpec, readings: list[tuple[st
     windower = Windower(spec, 1, max_devices=2)
     push_all(windower, *readings)
     assert windower.windows + windower.waiting + windower.late == len(readings)
+
+
+def test_an_average_moves_half_way_in_its_half_life_and_begins_anew_after_a_gap() -> None:
+    windower = Windower(WindowSpec(max_gap_s=10), 2, averages=((1, 1.0),))
+    seen = [windower.push("d", time, np.array([x, x], dtype=np.float32)) for time, x in [(0, 8), (1, 0), (2, 0), (100, 6)]]
+    assert [None if w is None else w[-1].tolist() for w in seen] == [[6.0, 6.0]] * 4  # one view: the last push shows through it
+    values = []
+    windower = Windower(WindowSpec(max_gap_s=10), 2, averages=((1, 1.0),))
+    for time, x in [(0, 8), (1, 0), (2, 0), (1.5, 99), (100, 6)]:
+        window = windower.push("d", time, np.array([x, x], dtype=np.float32))
+        values.append(None if window is None else float(window[-1, 1]))
+    assert values == [8.0, 4.0, 2.0, None, 6.0]
+
+
+def test_a_forgotten_devices_average_is_not_the_next_ones() -> None:
+    windower = Windower(WindowSpec(), 1, max_devices=1, averages=((0, 9.0),))
+    windower.push("a", 0, np.array([100], dtype=np.float32))
+    window = windower.push("b", 0, np.array([1], dtype=np.float32))
+    assert window is not None
+    assert window[-1, 0] == 1.0
+
+
+def test_time_since_the_previous_reading_is_a_column_between_0_and_1() -> None:
+    windower = Windower(WindowSpec(max_gap_s=100), 1, elapsed=(0,))
+    seen = []
+    for time in (0.0, 10.0, 10.0, 500.0):
+        window = windower.push("d", time, np.zeros(1, dtype=np.float32))
+        assert window is not None
+        seen.append(round(elapsed_s(float(window[-1, 0]), 100), 3))
+    assert seen == [100.0, 10.0, 0.0, 100.0]

@@ -82,6 +82,32 @@ def test_live_scores_and_alerts_equal_a_replay_and_the_original_model(
     assert difference.max() <= 1e-4
 
 
+def test_text_as_published_and_stripped_gives_the_same_scores(tmp_path: Path, trained: Trained, fridge_60k: Path) -> None:
+    stripped = strip(fridge_60k, tmp_path / "stripped.csv")
+    assert vedette("model", "install", trained.path, "--state-dir", tmp_path / "state").returncode == 0
+    config = write_config(tmp_path, "mqtt://localhost", streams=[STREAM])
+    for table in (fridge_60k, stripped):
+        done = vedette("replay", "-c", config, "--device", "kitchen", "--scores", tmp_path / f"{table.stem}.jsonl", table)
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "stripped.jsonl").read_bytes() == (tmp_path / f"{fridge_60k.stem}.jsonl").read_bytes()
+
+
+def test_training_on_text_as_published_and_stripped_gives_the_same_model(tmp_path: Path, fridge_60k: Path) -> None:
+    stripped = strip(fridge_60k, tmp_path / "stripped.csv")
+    raw = []
+    for name, table in (("raw", fridge_60k), ("stripped", stripped)):
+        assert vedette("train", "fridge-isolation-forest", "--history", table, "-o", tmp_path / name).returncode == 0
+        raw.append(np.load(tmp_path / name / "holdout.npz")["raw"])
+    np.testing.assert_array_equal(*raw)
+
+
+def strip(table: Path, to: Path) -> Path:
+    with table.open(encoding="utf-8-sig", newline="") as source, to.open("w", newline="") as file:
+        csv.writer(file).writerows([cell.strip() for cell in row] for row in csv.reader(source))
+    assert to.read_text() != table.read_text(encoding="utf-8-sig")
+    return to
+
+
 def original_scores(trained: Trained, file: Path) -> npt.NDArray[np.float64]:
     """What Keras or scikit-learn say of the file's rows, with the features worked out here anew and not by the contract."""
     manifest = trained.bundle.manifest
@@ -100,6 +126,7 @@ def original_scores(trained: Trained, file: Path) -> npt.NDArray[np.float64]:
             rows.append([scaled, *(float(condition == value) for value in category.values)])
     windows = np.array(rows, dtype=np.float32)
     calibration = manifest.stages[0].calibration
+    assert calibration
     raw = _predict(trained, windows).astype(np.float64)
     scores: npt.NDArray[np.float64] = (raw - calibration.centre) / (calibration.threshold - calibration.centre)
     return scores
@@ -109,12 +136,12 @@ def _predict(trained: Trained, windows: npt.NDArray[np.float32]) -> npt.NDArray[
     if trained.bundle.manifest.detector == "lstm":
         import keras
 
-        model = keras.models.load_model(trained.run / "model.keras", compile=False)
-        predicted: npt.NDArray[np.float32] = model.predict(windows[:, None, :], batch_size=1024, verbose=0)[:, 0]
+        model = keras.models.load_model(trained.run / "lstm.keras", compile=False)
+        predicted: npt.NDArray[np.float32] = model.predict(windows[:, None, :], batch_size=1024, verbose=0)["log_odds"][:, 0]
         return predicted
     import skops.io
 
-    file = trained.run / "model.skops"
+    file = trained.run / "isolation_forest.skops"
     forest = skops.io.load(file, trusted=skops.io.get_untrusted_types(file=file))
-    sampled: npt.NDArray[np.float64] = forest.score_samples(windows)
+    sampled: npt.NDArray[np.float64] = -forest.score_samples(windows)
     return sampled

@@ -1,82 +1,125 @@
-import csv
+"""Runs of every detector, small enough for seconds each, trained once a session on what six pumps sent."""
+
+import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
-from vedette_training.command import train
+from vedette.contract.features import Category, Number
+from vedette.contract.manifest import Source, TrainedOn
+from vedette.contract.windows import WindowSpec
+from vedette_training import dataset, evaluate, fitting
+from vedette_training import run as runs
+from vedette_training.detectors import Detector, Workshop
+from vedette_training.detectors.dbscan import Dbscan
+from vedette_training.detectors.hybrid import Hybrid, Member
+from vedette_training.detectors.isolation_forest import IsolationForest
+from vedette_training.detectors.lstm import Lstm
+from vedette_training.detectors.lstm_autoencoder import LstmAutoencoder
+from vedette_training.detectors.one_class_svm import OneClassSvm
+from vedette_training.detectors.pca import Pca
+from vedette_training.history import History
+from vedette_training.recipe import Device, EventTime, Label, Recipe, Split, Threshold
+from vedette_training.recipe import History as HistorySpec
+from vedette_training.run import Labelled, Run
 
-_RECIPE = """
-name: pump
-detector: {detector}
-history:
-  device: {{column: device}}
-  time: {{field: ts}}
-  label: {{column: label}}
-features:
-  - {{kind: number, name: pressure}}
-  - {{kind: category, name: mode}}
-window: {{steps: 6}}
-split: {{by: device, train: 0.5, calibrate: 0.25}}
-threshold: {threshold}
-seed: {seed}
-"""
-LSTM = "{kind: lstm, units: 8, epochs: 2, learning_rate: 0.01}"
-FOREST = "{kind: isolation_forest, trees: 20, max_samples: 64}"
+SMALL = LstmAutoencoder(preset="small", units=4, epochs=2, batch=64)
+FOREST = IsolationForest(trees=20, max_samples=64)
+STEPS = LstmAutoencoder(preset="steps", units=4, epochs=1, batch=64, error="last")
+SVM = OneClassSvm(nu=0.1)
+DETECTORS: dict[str, Detector] = {
+    "lstm": Lstm(units=8, epochs=2, learning_rate=0.01),
+    "lstm_autoencoder": SMALL,
+    "lstm_autoencoder-deep": LstmAutoencoder(units=4, epochs=1, batch=64),
+    "lstm_autoencoder-steps": STEPS,
+    "isolation_forest": FOREST,
+    "isolation_forest-rotated": IsolationForest(trees=20, max_samples=64, rotate=True),
+    "one_class_svm": SVM,
+    "dbscan": Dbscan(),
+    "pca": Pca(components=2),
+    "hybrid-all": Hybrid(
+        members=(Member(detector=Dbscan(), input=("latent", "error")), Member(detector=FOREST, input=("latent",))), autoencoder=SMALL
+    ),
+    "hybrid-any": Hybrid(
+        members=(Member(detector=SVM, input=("error",)), Member(detector=Pca(components=2))), combine="any", autoencoder=SMALL
+    ),
+    "hybrid-mean": Hybrid(
+        members=(Member(detector=FOREST, input=("latent", "error")), Member(detector=SVM, input=("latent",)), Member(detector=STEPS)),
+        combine="mean",
+        autoencoder=SMALL,
+    ),
+}
+
+MakeRun = Callable[[str, int], Path]
 
 
-@pytest.fixture(scope="session")
-def pumps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pumps(seed: int) -> History:
     """Six pumps, 80 readings each; an anomalous one surges."""
-    rng = np.random.default_rng(11)
-    path = tmp_path_factory.mktemp("history") / "pumps.csv"
-    with path.open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["device", "ts", "pressure", "mode", "label"])
-        for minute in range(80):
-            for pump in range(6):
-                label = int(30 <= (minute + 9 * pump) % 80 < 50)
-                pressure = round(4 + rng.normal(0, 0.2 + label), 3)
-                table.writerow([f"pump-{pump}", 60 * minute, pressure, "auto" if pump % 2 else "hand", label])
-    return path
+    rng = np.random.default_rng(seed)
+    rows = [(minute, pump) for minute in range(80) for pump in range(6)]
+    anomalous = np.array([30 <= (minute + 9 * pump) % 80 < 50 for minute, pump in rows])
+    pressures = 4 + rng.normal(0, 0.2 + anomalous)
+    return History(
+        [f"pump-{pump}" for _, pump in rows],
+        [60.0 * minute for minute, _ in rows],
+        [(float(pressure), "auto" if pump % 2 else "hand") for pressure, (_, pump) in zip(pressures, rows, strict=True)],
+        anomalous,
+        (Source(name="pumps.csv", sha256=hashlib.sha256(b"pumps").hexdigest(), rows=len(rows)),),
+    )
 
 
-def _train(folder: Path, history: Path, detector: str, seed: int) -> Path:
-    recipe, run = folder / f"pump-{seed}.yaml", folder / f"pump-{seed}.run"
-    threshold = "{probability: 0.5}" if detector == LSTM else "{quantile: 0.95}"
-    recipe.write_text(_RECIPE.format(detector=detector, threshold=threshold, seed=seed))
-    train([str(recipe), "--history", str(history), "-o", str(run)])
-    return run
+def train(folder: Path, detector: Detector, seed: int) -> None:
+    """Leave a run in `folder`."""
+    recipe = Recipe(
+        name="pump",
+        detector=detector,
+        history=HistorySpec(device=Device(column="device"), time=EventTime(field="ts"), label=Label(column="label")),
+        features=(Number(name="pressure"), Category(name="mode")),
+        window=WindowSpec(steps=6),
+        split=Split(by="device", train=0.5, calibrate=0.25),
+        smoothing=3.0,
+        threshold=Threshold(probability=0.5) if detector.learns_from_labels else Threshold(quantile=0.95),
+        seed=seed,
+    )
+    history = pumps(seed)
+    data = dataset.build(history, recipe)
+    trained = fitting.fit(history, recipe, data, Workshop(seed))
+    run = Run(
+        created=1_790_000_000,
+        recipe=recipe,
+        features=data.features,
+        stages=trained.stages,
+        combine=trained.fitted.combine,
+        calibration=trained.calibration,
+        tail=trained.tail,
+        curves=trained.fitted.curves,
+        findings=(),
+        windows={"train": len(data.train.windows), "calibrate": len(data.calibrate.windows), "test": len(data.test.windows)},
+        metrics=evaluate.measure(trained.scores, data.test.anomalous),
+        trained_on=TrainedOn(
+            recipe=hashlib.sha256(msgspec.json.encode(recipe)).hexdigest(),
+            sources=history.sources,
+            windows=len(data.train.windows),
+            first=data.first,
+            last=data.last,
+        ),
+        libraries={"numpy": np.__version__},
+    )
+    runs.write(folder, run, trained.fitted, trained.holdout, Labelled.of(history, dataset.divide(history, recipe.split)["test"]))
 
 
 @pytest.fixture(scope="session")
-def lstm_run(tmp_path_factory: pytest.TempPathFactory, pumps: Path) -> Path:
-    return _train(tmp_path_factory.mktemp("lstm"), pumps, LSTM, 1)
+def make_run(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
+    """Gives the run of a detector by its name in DETECTORS, learnt from other pumps and with other chance for another seed."""
+    made: dict[tuple[str, int], Path] = {}
 
+    def make(name: str, seed: int = 1) -> Path:
+        if (name, seed) not in made:
+            made[name, seed] = tmp_path_factory.mktemp(name) / "pump.run"
+            train(made[name, seed], DETECTORS[name], seed)
+        return made[name, seed]
 
-@pytest.fixture(scope="session")
-def other_lstm_run(tmp_path_factory: pytest.TempPathFactory, pumps: Path) -> Path:
-    return _train(tmp_path_factory.mktemp("lstm"), pumps, LSTM, 2)
-
-
-@pytest.fixture(scope="session")
-def forest_run(tmp_path_factory: pytest.TempPathFactory, pumps: Path) -> Path:
-    return _train(tmp_path_factory.mktemp("forest"), pumps, FOREST, 1)
-
-
-@pytest.fixture(scope="session")
-def other_forest_run(tmp_path_factory: pytest.TempPathFactory, pumps: Path) -> Path:
-    return _train(tmp_path_factory.mktemp("forest"), pumps, FOREST, 2)
-
-
-@pytest.fixture(params=["lstm", "forest"])
-def run(request: pytest.FixtureRequest) -> Path:
-    """A run of each detector in turn."""
-    path: Path = request.getfixturevalue(f"{request.param}_run")
-    return path
-
-
-@pytest.fixture(params=["lstm", "forest"])
-def two_runs(request: pytest.FixtureRequest) -> tuple[Path, Path]:
-    """Two runs of a detector that differ in their seed."""
-    return request.getfixturevalue(f"{request.param}_run"), request.getfixturevalue(f"other_{request.param}_run")
+    return make

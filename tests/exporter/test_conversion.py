@@ -1,66 +1,146 @@
+"""Converters by themselves, on what a detector's training rarely meets."""
+
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import pytest
 import tensorflow as tf
+from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
+from sklearn.neighbors import LocalOutlierFactor
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from vedette.contract.errors import BundleError
-from vedette.contract.features import FeatureEncoder
-from vedette.contract.features import fit as fit_features
 from vedette.runtimes.litert import LiteRT
 from vedette.runtimes.onnx import Onnx
 from vedette_exporter import keras_tflite, sklearn_onnx
-from vedette_training import history
-from vedette_training import recipe as recipes
+from vedette_training.detectors.dbscan import CoreDistance
+from vedette_training.detectors.one_class_svm import LogKernel
+from vedette_training.models.keras_model import KerasModel
+from vedette_training.models.sklearn_model import SklearnModel
+
+Rows = npt.NDArray[np.float32]
 
 
-@pytest.fixture(scope="module")
-def fridge_rows(fridge_60k: Path) -> np.ndarray:
-    """Every tenth row of the fridge file, scaled."""
-    recipe = recipes.load("fridge-lstm")
-    values = history.read(recipe, [fridge_60k]).values[::10]
-    encoder = FeatureEncoder(fit_features(recipe.features, values))
-    return encoder.transform(encoder.encode(values))
+def rows(count: int = 200, width: int = 6, seed: int = 2) -> Rows:
+    return np.random.default_rng(seed).normal(size=(count, width)).astype(np.float32)
 
 
-def lstm(steps: int, columns: int, *, unroll: bool) -> keras.Model:
-    keras.utils.set_random_seed(1)
-    return keras.Sequential(
-        [keras.Input((steps, columns)), keras.layers.LSTM(16, unroll=unroll), keras.layers.Dense(1, activation="sigmoid")]
-    )
+def exported(model: Any, given: Rows) -> Rows:
+    """What the converted model gives, float32 `(n,)`."""
+    outputs = Onnx(sklearn_onnx.convert(model, given.shape[1])).run(given)
+    assert list(outputs) == ["strangeness"]
+    assert outputs["strangeness"].shape == (len(given), 1)
+    return outputs["strangeness"][:, 0]
 
 
-def test_tflite_gives_what_keras_gives_on_fridge_rows(fridge_rows: np.ndarray) -> None:
-    model = lstm(1, fridge_rows.shape[1], unroll=True)
-    windows = fridge_rows[:, None, :]
-    exported = LiteRT(keras_tflite.convert(model, "probability")).run(windows)["probability"]
-    np.testing.assert_allclose(exported, model.predict(windows, verbose=0), atol=1e-4)
-
-
-def test_onnx_gives_what_scikit_learn_gives_on_fridge_rows(fridge_rows: np.ndarray) -> None:
-    forest = IsolationForest(random_state=1).fit(fridge_rows)
-    exported = Onnx(sklearn_onnx.convert(forest, fridge_rows.shape[1])).run(fridge_rows)["score_samples"]
-    np.testing.assert_allclose(exported[:, 0], forest.score_samples(fridge_rows), atol=1e-5)
+def original(model: Any, given: Rows) -> Rows:
+    return SklearnModel(model).run(given)["strangeness"]
 
 
 @pytest.mark.parametrize(("samples", "max_features"), [(2, 1.0), (3, 1.0), (200, 0.5)])
 def test_forest_of_any_make_is_exact(samples: int, max_features: float) -> None:
-    rng = np.random.default_rng(2)
-    rows = rng.normal(size=(200, 6)).round(1).astype(np.float32)  # rounded, so that values meet thresholds
-    forest = IsolationForest(n_estimators=30, max_samples=samples, max_features=max_features, random_state=1).fit(rows)
-    exported = Onnx(sklearn_onnx.convert(forest, 6)).run(rows)["score_samples"]
-    np.testing.assert_allclose(exported[:, 0], forest.score_samples(rows), atol=1e-6)
+    given = rows().round(1)  # so that values meet thresholds
+    forest = IsolationForest(n_estimators=30, max_samples=samples, max_features=max_features, random_state=1).fit(given)
+    strangeness = exported(forest, given)
+    np.testing.assert_allclose(strangeness, original(forest, given), atol=1e-6)
+    assert (strangeness > 0).all()
 
 
-def test_forest_computes_nothing_but_its_score() -> None:
-    forest = IsolationForest(n_estimators=5, random_state=1).fit(np.random.default_rng(0).normal(size=(50, 2)))
-    assert list(Onnx(sklearn_onnx.convert(forest, 2)).run(np.zeros((3, 2), np.float32))) == ["score_samples"]
+def test_pipeline_in_a_pipeline_converts_as_a_whole() -> None:
+    given = rows() * np.float32(3) + np.float32(100)
+    turned = make_pipeline(PCA(4, whiten=True), IsolationForest(n_estimators=30, random_state=1))
+    model = Pipeline([("scale", StandardScaler()), ("detect", turned)]).fit(given.astype(np.float64))
+    np.testing.assert_allclose(exported(model, given), original(model, given), atol=1e-6)
+
+
+def test_scaled_columns_are_rounded_as_scikit_learn_rounds_them() -> None:
+    given = rows(2000) * np.float32(1e-3) + np.float32(0.7)
+    scale = StandardScaler().fit(given.astype(np.float64))
+    scaled = scale.transform(given)
+    # At a core sample the distance is 0 only if every bit is equal.
+    model = Pipeline([("scale", scale), ("detect", CoreDistance(scaled.astype(np.float32), 1.0))])
+    np.testing.assert_array_equal(exported(model, given), np.zeros(len(given)))
+
+
+def test_log_kernel_does_not_saturate_however_far_a_window_is() -> None:
+    kernel = LogKernel(rows(50), np.linspace(0.1, 1, 50), 0.3)
+    far = rows(20) * np.float32(10.0) ** np.arange(-3, 7, 0.5, dtype=np.float32)[:, None]
+    np.testing.assert_allclose(exported(kernel, far), original(kernel, far), rtol=1e-6, atol=1e-6)
+    assert exported(kernel, far)[-1] > 1e9
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3])
+def test_core_distance_finds_the_nearest_even_where_all_are_far_out(offset: float) -> None:
+    cores = rows(300) + np.float32(offset)
+    given = np.concatenate([cores, rows(100, seed=3) + np.float32(offset)])
+    distance = CoreDistance(cores, 0.5)
+    np.testing.assert_allclose(exported(distance, given), original(distance, given), rtol=1e-5)
+    assert (exported(distance, given)[:300] == 0).all()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 32])
+def test_row_gets_equal_bits_in_any_batch(size: int) -> None:
+    given = rows(515, 50)
+    for model in (LogKernel(rows(80, 50), np.ones(80), 0.02), CoreDistance(rows(90, 50), 2.0)):
+        runtime = Onnx(sklearn_onnx.convert(model, 50))
+        parts = [runtime.run(given[start : start + size])["strangeness"] for start in range(0, 515, size)]
+        np.testing.assert_array_equal(np.concatenate(parts), runtime.run(given)["strangeness"])
+
+
+@pytest.mark.parametrize("last", [LocalOutlierFactor(novelty=True), PCA()])
+def test_estimator_without_a_converter_is_refused(last: Any) -> None:
+    with pytest.raises(BundleError, match=f"no conversion to ONNX for {type(last).__name__}"):
+        sklearn_onnx.convert(make_pipeline(StandardScaler(), last).fit(rows()), 6)
+
+
+def autoencoder(weights: list[Any] | None = None) -> keras.Model:
+    layers = keras.layers
+    window = keras.Input((5, 3), name="window")
+    found = layers.LayerNormalization()(layers.LSTM(4, return_sequences=True)(window))
+    latent = layers.Bidirectional(layers.LSTM(4))(found)
+    back = layers.TimeDistributed(layers.Dense(3))(layers.LSTM(4, return_sequences=True)(layers.RepeatVector(5)(latent)))
+    error = keras.ops.mean(keras.ops.square(window - back)[:, -1:], axis=(1, 2))[:, None]
+    model = keras.Model(window, {"error": error, "latent": latent})
+    if weights:
+        model.set_weights(weights)
+    return model
+
+
+def test_tflite_gives_every_output_that_keras_gives_in_batches_of_any_size() -> None:
+    model = autoencoder()
+    windows = rows(64, 15).reshape(64, 5, 3)
+    runtime = LiteRT(keras_tflite.convert(model))
+    outputs, expected = runtime.run(windows), KerasModel(model).run(windows)
+    assert {name: values.shape for name, values in outputs.items()} == {"error": (64, 1), "latent": (64, 8)}
+    for name, values in outputs.items():
+        np.testing.assert_allclose(values, expected[name], atol=1e-5)
+        one_by_one = [runtime.run(windows[i : i + 1])[name] for i in range(64)]
+        np.testing.assert_array_equal(np.concatenate(one_by_one), values)
+
+
+def test_equal_models_give_equal_bytes_whatever_keras_made_before_them(tmp_path: Path) -> None:
+    model = autoencoder()
+    again = autoencoder(model.get_weights())
+    assert [layer.name for layer in model.layers] != [layer.name for layer in again.layers]
+    again.save(tmp_path / "again.keras")
+    loaded = KerasModel.load(tmp_path / "again.keras").original
+    assert keras_tflite.convert(model) == keras_tflite.convert(again) == keras_tflite.convert(loaded)
+
+
+def test_original_is_left_as_it_was() -> None:
+    model = autoencoder()
+    before = model.get_config()
+    keras_tflite.unrolled(model)
+    assert model.get_config() == before
 
 
 def test_converted_model_with_a_fixed_batch_is_refused() -> None:
-    fixed = keras.Model(inputs := keras.Input((4, 2), batch_size=1), lstm(4, 2, unroll=False)(inputs))
+    fixed = keras.Model(inputs := keras.Input((4, 2), batch_size=1), keras.layers.LSTM(3)(inputs))
     converter = tf.lite.TFLiteConverter.from_keras_model(fixed)
     with pytest.raises(BundleError, match="batches of one size only"):
         keras_tflite.check(converter.convert())
@@ -71,9 +151,10 @@ def test_model_that_needs_flex_operators_is_refused() -> None:
         def call(self, x: object) -> object:
             return tf.linalg.inv(x)
 
-    model = keras.Sequential([keras.Input((3, 3)), Flexible()])
+    window = keras.Input((3, 3))
+    model = keras.Model(window, {"log_odds": Flexible()(window)})
     with pytest.raises(BundleError, match="no built-in operators for this model: MatrixInverse"):
-        keras_tflite.convert(model, "probability")
+        keras_tflite.convert(model)
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS, tf.lite.OpsSet.SELECT_TF_OPS]
     with pytest.raises(BundleError, match="needs FlexMatrixInverse"):

@@ -1,5 +1,6 @@
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,63 +12,73 @@ from vedette.runtimes import load_scorer
 from vedette_exporter.command import export
 from vedette_training import run as runs
 
-
-def test_equal_runs_give_equal_bytes(run: Path, tmp_path: Path) -> None:
-    for name in ("one.vedette", "two.vedette"):
-        assert export([str(run), "-o", str(tmp_path / name)]) == 0
-    assert (tmp_path / "one.vedette").read_bytes() == (tmp_path / "two.vedette").read_bytes()
+MakeRun = Callable[..., Path]
 
 
-def test_bundle_scores_held_out_windows_as_the_original_did(run: Path, tmp_path: Path) -> None:
-    export([str(run), "-o", str(tmp_path / "pump.vedette")])
-    trained, holdout = runs.read(run)
-    scores = load_scorer(bundles.open_bundle(tmp_path / "pump.vedette")).score(holdout.windows)
-    np.testing.assert_allclose(scores, trained.calibration.apply(holdout.raw), rtol=1e-4, atol=1e-4)
+@pytest.fixture(scope="session")
+def forest(make_run: MakeRun) -> Path:
+    return make_run("isolation_forest")
 
 
-def test_bundle_says_what_the_run_said(run: Path, tmp_path: Path) -> None:
-    export([str(run), "-o", str(tmp_path / "pump.vedette")])
-    manifest, trained = bundles.open_bundle(tmp_path / "pump.vedette").manifest, runs.read(run)[0]
-    assert (manifest.name, manifest.version, manifest.created) == ("pump", "1.0.0", trained.created)
-    assert manifest.features == trained.features
-    assert manifest.window == trained.recipe.window
-    assert manifest.trained_on == trained.trained_on
-    assert manifest.metrics == trained.metrics
-    assert manifest.stages[0].calibration == trained.calibration
-    assert trained.libraries.items() < manifest.libraries.items()
-
-
-def test_golden_windows_span_the_scores(run: Path, tmp_path: Path) -> None:
-    export([str(run), "-o", str(tmp_path / "pump.vedette")])
+def test_golden_windows_span_the_scores(forest: Path, tmp_path: Path) -> None:
+    export([str(forest), "-o", str(tmp_path / "pump.vedette")])
     bundle = bundles.open_bundle(tmp_path / "pump.vedette")
-    scores = load_scorer(bundle).score(runs.read(run)[1].windows)
+    scores = load_scorer(bundle).score(runs.read(forest)[1].windows)
     assert len(bundle.golden_scores) == 32
     assert bundle.golden_scores.min() <= scores.min()
     assert bundle.golden_scores.max() >= scores.max()
 
 
-def test_folder_gets_a_bundle_of_its_name_and_version(forest_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert export([str(forest_run), "-o", str(tmp_path), "--name", "booster", "--version", "2.1.0", "--json"]) == 0
+def test_folder_gets_a_bundle_of_its_name_and_version(forest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert export([str(forest), "-o", str(tmp_path), "--name", "booster", "--version", "2.1.0", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     path = tmp_path / "booster-2.1.0.vedette"
+    bundle = bundles.open_bundle(path)
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
-    assert (printed["bundle"], printed["bytes"]) == (str(path), path.stat().st_size)
+    assert (printed["bundle"], printed["bytes"], printed["sha256"]) == (str(path), path.stat().st_size, bundle.sha256)
+    size = len(bundle.files["isolation_forest.onnx"])
+    assert printed["stages"] == [{"name": "isolation_forest", "file": "isolation_forest.onnx", "bytes": size, "runtime": "onnx"}]
     assert printed["parity"]["windows"] >= 500
-    assert printed["sha256"] == bundles.open_bundle(path).sha256
+    assert set(printed["us_per_window"]) == {"1", "32"}
+    assert bundle.files["model-card.md"].decode().startswith("# booster 2.1.0\n")
 
 
-def test_refused_model_leaves_the_old_bundle_as_it_was(two_runs: tuple[Path, Path], tmp_path: Path) -> None:
-    run, other = two_runs
+def test_person_sees_each_stage_with_its_size_and_runtime(make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "pump.vedette"
+    assert export([str(make_run("hybrid-any")), "-o", str(path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(", ")[::2] for line in lines if line.startswith("stage")] == [
+        ["stage       lstm_autoencoder.tflite", "litert"],
+        ["stage       1_one_class_svm.onnx", "onnx"],
+        ["stage       2_pca.onnx", "onnx"],
+    ]
+    assert any("2_pca, given the same input: at most" in line for line in lines)
+    assert any(line.startswith("speed") for line in lines)
+    assert lines[-1] == str(path)
+
+
+def test_refused_model_leaves_the_old_bundle_as_it_was(make_run: MakeRun, forest: Path, tmp_path: Path) -> None:
     bundle = tmp_path / "out" / "pump.vedette"
-    export([str(run), "-o", str(bundle)])
+    export([str(forest), "-o", str(bundle)])
     before = bundle.read_bytes()
-    tampered = shutil.copytree(run, tmp_path / "tampered.run")
-    (model,) = other.glob("model.*")
-    shutil.copy(model, tampered)
+    tampered = shutil.copytree(forest, tmp_path / "tampered.run")
+    shutil.copy(make_run("isolation_forest", 2) / "isolation_forest.skops", tampered)
     with pytest.raises(BundleError, match="parity"):
         export([str(tampered), "-o", str(bundle)])
     assert bundle.read_bytes() == before
     assert [entry.name for entry in bundle.parent.iterdir()] == ["pump.vedette"]
+
+
+def test_run_that_holds_another_kind_of_estimator_is_refused(forest: Path, tmp_path: Path) -> None:
+    from sklearn.neighbors import LocalOutlierFactor
+
+    from vedette_training.models.sklearn_model import SklearnModel
+
+    other = shutil.copytree(forest, tmp_path / "other.run")
+    rows = np.random.default_rng(0).normal(size=(50, 18))
+    SklearnModel(LocalOutlierFactor(novelty=True).fit(rows)).save(other / "isolation_forest.skops")
+    with pytest.raises(BundleError, match=r"LocalOutlierFactor|not a model that can be read"):
+        export([str(other), "-o", str(tmp_path)])
 
 
 def test_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:

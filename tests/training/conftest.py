@@ -7,7 +7,8 @@ import pytest
 
 from vedette.contract.features import Category, Number
 from vedette.contract.windows import WindowSpec
-from vedette_training.recipe import Device, EventTime, History, Label, Lstm, Recipe, Split, Threshold
+from vedette_training.detectors.lstm import Lstm
+from vedette_training.recipe import Device, EventTime, History, Label, Recipe, Split, Threshold
 
 WriteTable = Callable[[Sequence[Sequence[object]]], Path]
 

@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vedette.contract.errors import HistoryError
-from vedette.contract.features import FeatureEncoder, Number
+from vedette.contract.features import Category, FeatureEncoder, Number
 from vedette.contract.windows import WindowSpec
 from vedette_training import dataset, history
+from vedette_training.detectors.isolation_forest import IsolationForest
 from vedette_training.history import History
-from vedette_training.recipe import Recipe, Split
+from vedette_training.recipe import EveryNumber, Recipe, Split
 
 TIME = Split(by="time", train=0.5, calibrate=0.25)
 
@@ -67,7 +68,7 @@ def test_no_window_straddles_two_parts(recipe: Recipe) -> None:
     assert isinstance(number, Number)
     parts = dataset.divide(read, TIME)
     for name in dataset.PARTS:
-        windows = getattr(data, name).windows[:, :, 0] * number.scale + number.mean
+        windows = getattr(data, name).windows.gather()[:, :, 0] * number.scale + number.mean
         assert len(windows)
         assert set(np.round(windows).astype(int).ravel()) <= set(np.flatnonzero(parts[name]).tolist())
 
@@ -84,8 +85,10 @@ def test_label_of_a_window_is_that_of_its_last_reading(recipe: Recipe) -> None:
     data = dataset.build(read, whole)
     number = data.features[0]
     assert isinstance(number, Number)
-    last = np.round(data.train.windows[data.train.anomalous][:, -1, 0] * number.scale + number.mean)
+    last = np.round(data.train.windows[data.train.anomalous].gather()[:, -1, 0] * number.scale + number.mean)
     assert last.tolist() == [15.0]
+    assert data.train.touched.sum() == 3
+    assert data.train.readings[data.train.anomalous].tolist() == [15]
 
 
 def test_features_are_fitted_on_the_training_part_alone(recipe: Recipe) -> None:
@@ -96,12 +99,40 @@ def test_features_are_fitted_on_the_training_part_alone(recipe: Recipe) -> None:
     assert number.mean == np.flatnonzero(dataset.divide(read, TIME)["train"]).mean()
 
 
+def test_detector_that_learns_without_labels_takes_what_is_usual_from_normal_readings(recipe: Recipe) -> None:
+    read = numbered(3, 40)
+    read.anomalous[:6] = True
+    unsupervised = msgspec.structs.replace(recipe, split=TIME, detector=IsolationForest())
+    number = dataset.build(read, unsupervised).features[0]
+    assert isinstance(number, Number)
+    assert number.mean == np.flatnonzero(dataset.divide(read, TIME)["train"])[6:].mean()
+
+
+def test_refitting_learns_from_what_calibrated_too_but_never_from_the_test(recipe: Recipe) -> None:
+    read = numbered(3, 40)
+    data = dataset.build(read, msgspec.structs.replace(recipe, split=TIME, refit=True))
+    parts = dataset.divide(read, TIME)
+    learnt = np.flatnonzero(parts["train"] | parts["calibrate"])
+    number = data.features[0]
+    assert isinstance(number, Number)
+    assert number.mean == learnt.mean()
+    assert set(data.refit.readings) <= set(learnt)
+    assert len(data.refit.windows) > len(data.train.windows)
+    assert data.last == max(read.times[i] for i in learnt)
+
+
+def test_what_holds_for_every_number_gives_way_to_what_one_says(recipe: Recipe) -> None:
+    numbers = (Number(name="a"), Number(name="b", clip=3), Category(name="c"))
+    features = msgspec.structs.replace(recipe, features=numbers, every_number=EveryNumber(clip=5, averages=(2,))).complete_features
+    assert features == (Number(name="a", clip=5, averages=(2,)), Number(name="b", clip=3, averages=(2,)), Category(name="c"))
+
+
 def test_training_windows_may_be_sparse_while_the_others_are_the_gateways(recipe: Recipe, boilers: Path) -> None:
     read = history.read(recipe, [boilers])
     dense, sparse = dataset.build(read, recipe), dataset.build(read, msgspec.structs.replace(recipe, train_stride=10))
     assert len(dense.train.windows) == 4 * 58
     assert len(sparse.train.windows) == 4 * 6
-    np.testing.assert_array_equal(dense.test.windows, sparse.test.windows)
+    np.testing.assert_array_equal(dense.test.windows.gather(), sparse.test.windows.gather())
 
 
 def test_windows_are_those_that_a_gateway_makes_of_the_same_readings(recipe: Recipe, boilers: Path) -> None:
@@ -111,7 +142,7 @@ def test_windows_are_those_that_a_gateway_makes_of_the_same_readings(recipe: Rec
     held = np.flatnonzero(dataset.divide(read, recipe.split)["test"])
     device = read.devices[held[0]]
     rows = encoder.transform(encoder.encode([read.values[i] for i in held if read.devices[i] == device]))
-    first = data.test.windows[: len({read.devices[i] for i in held})]
+    first = data.test.windows[: len({read.devices[i] for i in held})].gather()
     assert any((window == rows[:3]).all() for window in first)
 
 

@@ -40,8 +40,36 @@ def test_shipped_recipes_hold_no_paths() -> None:
 
 
 def test_unknown_bare_name_is_told_what_there_is() -> None:
-    with pytest.raises(ConfigError, match="cold-chain-lstm, fridge-isolation-forest, fridge-lstm"):
+    with pytest.raises(ConfigError, match="cold-chain-pca, fridge-isolation-forest, fridge-lstm, fridge-lstm-notebook, login"):
         recipes.load("fridge")
+
+
+def test_recipe_that_is_like_another_says_only_what_differs(tmp_path: Path) -> None:
+    (tmp_path / "boiler.yaml").write_text(VALID)
+    (tmp_path / "kettle.yaml").write_text("like: boiler.yaml\nname: kettle\nwindow: {stride: 2}\n")
+    boiler, kettle = recipes.load(str(tmp_path / "boiler.yaml")), recipes.load(str(tmp_path / "kettle.yaml"))
+    assert kettle.name == "kettle"
+    assert (kettle.window.steps, kettle.window.stride) == (1, 2)  # a key is replaced as a whole
+    assert kettle.split == boiler.split
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("like: itself.yaml", "like: expected"),
+        ("like: [a]", "like: expected"),
+        ("like: kettel", 'like: no recipe "kettel"'),
+        ("like: away.yaml", "away.yaml: No such file"),
+        ("like: list.yaml", "like: list.yaml is no recipe"),
+        ("like: cold-chain-lstm\nwindow: {step: 3}", 'window.step: unknown key; did you mean "steps"?'),
+    ],
+)
+def test_recipe_that_is_like_nothing_is_refused(tmp_path: Path, text: str, fault: str) -> None:
+    (tmp_path / "list.yaml").write_text("[1]")
+    (tmp_path / "itself.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        recipes.load(str(tmp_path / "itself.yaml"))
+    assert fault in str(caught.value)
 
 
 def test_split_has_no_default(tmp_path: Path) -> None:
@@ -71,9 +99,9 @@ def test_fault_in_a_key_says_what_may_stand_there(tmp_path: Path, old: str, new:
     ("old", "new", "words"),
     [
         ("by: device", "by: random", "random is for windows of one step"),
-        ("  label: {column: label}\n", "", "an lstm learns from labels"),
-        ("kind: lstm", "kind: isolation_forest", "an isolation_forest gives no probability"),
-        ("{probability: 0.5}", "{probability: 0.5, quantile: 0.9}", "either quantile or probability"),
+        ("  label: {column: label}\n", "", "lstm learns from labels"),
+        ("kind: lstm", "kind: isolation_forest", "isolation_forest gives no probability"),
+        ("{probability: 0.5}", "{probability: 0.5, quantile: 0.9}", "give one of alerts_per_day, quantile and probability"),
         ("calibrate: 0.25", "calibrate: 0.5", "must leave something for the test"),
         ("{field: ts}", "{columns: [date, time]}", "either field and unit, or columns and format"),
         ("{column: device}", "{}", "give either column or name"),

@@ -10,6 +10,7 @@ import pytest
 from vedette.contract.errors import BundleError, ConfigError
 from vedette_training import run as runs
 from vedette_training.command import train
+from vedette_training.detectors import Fitted, FittedStage
 from vedette_training.recipe import SHIPPED
 
 RECIPE = """
@@ -48,7 +49,11 @@ def test_training_leaves_a_run_that_says_what_was_learnt_from_what(
     assert run.recipe.seed == 5
     assert run.trained_on.windows == 4 * 58
     assert [(source.name, source.rows) for source in run.trained_on.sources] == [("history.csv", 480)]
-    np.testing.assert_array_equal(runs.load_model(output, run).raw(holdout.windows), holdout.raw)
+    scorer = runs.scorer(run.stages, runs.load_models(output, run), run.combine, run.calibration)
+    np.testing.assert_array_equal(scorer.raw(holdout.windows), holdout.raw)
+    test = runs.read_test(output)
+    assert len(test.times) == 120
+    assert test.readings()[0].values == test.values[0]
 
 
 def test_files_that_the_recipe_names_are_looked_for_beside_it(
@@ -82,8 +87,8 @@ def test_run_of_another_format_is_refused(recipe_file: str, boilers: Path, tmp_p
     output = tmp_path / "boiler.run"
     train([recipe_file, "--history", str(boilers), "-o", str(output)])
     text = (output / "run.json").read_text()
-    (output / "run.json").write_text(text.replace('"format": 1', '"format": 2'))
-    with pytest.raises(BundleError, match="format 2; this version reads format 1: train again"):
+    (output / "run.json").write_text(text.replace('"format": 2', '"format": 1'))
+    with pytest.raises(BundleError, match="format 1; this version reads format 2: train again"):
         runs.read(output)
 
 
@@ -93,14 +98,6 @@ def test_holdout_that_is_a_pickle_is_refused(recipe_file: str, boilers: Path, tm
     np.savez(output / "holdout.npz", windows=np.array([{}], dtype=object))
     with pytest.raises(BundleError, match="not a run that can be read"):
         runs.read(output)
-
-
-def test_large_holdout_is_sampled() -> None:
-    count = runs.MAX_HOLDOUT + 1
-    whole = runs.Holdout(np.zeros((count, 1, 1), np.float32), np.arange(count, dtype=np.float32), np.zeros(count, np.bool_))
-    sampled = runs.sample(whole, np.random.default_rng(0))
-    assert len(sampled.windows) == runs.MAX_HOLDOUT
-    assert (np.diff(sampled.raw) > 0).all()
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
@@ -131,7 +128,9 @@ def test_run_is_written_as_it_is_read(recipe_file: str, boilers: Path, tmp_path:
     output, copy = tmp_path / "boiler.run", tmp_path / "copy.run"
     train([recipe_file, "--history", str(boilers), "-o", str(output)])
     run, holdout = runs.read(output)
-    runs.write(copy, run, runs.load_model(output, run), holdout)
+    (stage,), (model,) = run.stages, runs.load_models(output, run)
+    fitted = Fitted((FittedStage(stage.name, model, stage.input, stage.output),))
+    runs.write(copy, run, fitted, holdout, runs.read_test(output))
     again, held_again = runs.read(copy)
     assert msgspec.json.encode(again, order="sorted") == msgspec.json.encode(run, order="sorted")
     np.testing.assert_array_equal(held_again.windows, holdout.windows)

@@ -1,7 +1,7 @@
 """Datasets: history divided into training, calibration and test windows.
 
-Rules this module keeps: features are fitted on the training part alone; each part is windowed by itself, so no window
-straddles two; a window's label is that of its last reading, because that is when the gateway would raise the alert.
+Rules this module keeps: features are fitted on the training part's normal readings alone; each part is windowed by itself, so no window
+straddles two; averages run on from one to the next, as on a gateway that has long been running.
 """
 
 from typing import Literal, NamedTuple
@@ -13,25 +13,14 @@ import numpy.typing as npt
 from vedette.contract import features
 from vedette.contract.errors import HistoryError
 from vedette.contract.features import FeatureEncoder, FeatureSpec, Rows
-from vedette.contract.windows import Windower, WindowSpec
+from vedette.contract.windows import WindowSpec
+from vedette_training import windows
 from vedette_training.history import History
 from vedette_training.recipe import Recipe, Split
+from vedette_training.windows import Part
 
 PartName = Literal["train", "calibrate", "test"]
 PARTS: tuple[PartName, ...] = ("train", "calibrate", "test")
-
-
-class Part(NamedTuple):
-    """Windows float32 `(n, steps, columns)`, scaled, and whether each is anomalous, bool `(n,)`."""
-
-    windows: Rows
-    anomalous: npt.NDArray[np.bool_]
-
-    @property
-    def normal(self) -> Rows:
-        """The windows that are not anomalous."""
-        normal: Rows = self.windows[~self.anomalous]
-        return normal
 
 
 class Dataset(NamedTuple):
@@ -39,13 +28,15 @@ class Dataset(NamedTuple):
 
     Attributes:
         features: The recipe's, fitted.
-        first: Event time of the earliest training reading, epoch seconds; `last` of the latest.
+        refit: Training and calibration part together, for recipes that learn again from both; else the training part.
+        first: Event time of the earliest reading that is learnt from, epoch seconds; `last` of the latest.
     """
 
     features: FeatureSpec
     train: Part
     calibrate: Part
     test: Part
+    refit: Part
     first: float
     last: float
 
@@ -57,25 +48,29 @@ def build(history: History, recipe: Recipe) -> Dataset:
         HistoryError: there is too little history for a part.
     """
     parts = {name: np.flatnonzero(mask) for name, mask in divide(history, recipe.split).items()}
-    fitted = features.fit(recipe.features, [history.values[i] for i in parts["train"]])
+    # What is usual is what the normal readings say; a classifier must know the values that only anomalous ones have.
+    learnt = np.sort(np.concatenate([parts["train"], parts["calibrate"]])) if recipe.refit else parts["train"]
+    usual = learnt if recipe.detector.learns_from_labels else learnt[~history.anomalous[learnt]]
+    fitted = features.fit(recipe.complete_features, [history.values[i] for i in usual])
     encoder = FeatureEncoder(fitted)
     sparse = msgspec.structs.replace(recipe.window, stride=recipe.train_stride)
-    train = _window(history, parts["train"], encoder, sparse)
+    rows = _encode(history, encoder, recipe.window.max_gap_s)
+    train = _window(history, rows, parts["train"], encoder, sparse)
     if recipe.split.by == "random":
         # A classifier watches the last training windows; drawn at random, they must not all be of the latest days.
-        order = np.random.default_rng(recipe.split.seed).permutation(len(train.windows))
-        train = Part(train.windows[order], train.anomalous[order])
-    calibrate = _window(history, parts["calibrate"], encoder, recipe.window)
-    test = _window(history, parts["test"], encoder, recipe.window)
+        train = train.only(np.random.default_rng(recipe.split.seed).permutation(len(train.windows)))
+    calibrate = _window(history, rows, parts["calibrate"], encoder, recipe.window)
+    test = _window(history, rows, parts["test"], encoder, recipe.window)
     for name, part in zip(PARTS, (train, calibrate, test), strict=True):
         # Training and calibration stand on what is normal; a test of one class still counts what it can.
-        if not len(part.windows if name == "test" else part.normal):
+        if not len(part.windows if name == "test" else part.windows[~part.anomalous]):
             raise HistoryError(
                 f"{history.sources[0].name}: {len(parts[name])} readings for the {name} part make no "
                 f"{'' if name == 'test' else 'normal '}window of {recipe.window.steps} steps: give more history"
             )
-    times = [history.times[i] for i in parts["train"]]
-    return Dataset(fitted, train, calibrate, test, min(times), max(times))
+    refit = _window(history, rows, learnt, encoder, sparse) if recipe.refit else train
+    times = [history.times[i] for i in learnt]
+    return Dataset(fitted, train, calibrate, test, refit, min(times), max(times))
 
 
 def divide(history: History, split: Split) -> dict[PartName, npt.NDArray[np.bool_]]:
@@ -110,10 +105,19 @@ def _device_places(devices: list[str], split: Split, rng: np.random.Generator) -
     return np.array([place[device] for device in devices], dtype=np.intp)
 
 
-def _window(history: History, readings: npt.NDArray[np.intp], encoder: FeatureEncoder, spec: WindowSpec) -> Part:
-    """Window some readings, by position, with the gateway's own windower."""
+def _encode(history: History, encoder: FeatureEncoder, max_gap_s: float) -> Rows:
+    """Every reading's columns, float32 `(n, columns)`, averages included."""
+    rows = encoder.transform(encoder.encode(history.values))
+    if encoder.averages:
+        # Begun anew with each part, they would be unsteady at first, and where history is short that is what the threshold would be of.
+        whole = windows.cut(history.devices, history.times, rows, history.anomalous, WindowSpec(max_gap_s=max_gap_s), encoder.averages)
+        rows[whole.readings] = whole.windows.rows[whole.windows.ends]
+    return rows
+
+
+def _window(history: History, rows: Rows, readings: npt.NDArray[np.intp], encoder: FeatureEncoder, spec: WindowSpec) -> Part:
+    """Window some readings, by position."""
     devices = [history.devices[i] for i in readings]
-    rows = encoder.transform(encoder.encode([history.values[i] for i in readings]))
-    windower = Windower(spec, len(encoder.columns), max_devices=max(1, len(set(devices))))
-    positions, windows = windower.push_batch(devices, [history.times[i] for i in readings], rows)
-    return Part(windows, history.anomalous[readings[positions]])
+    times = [history.times[i] for i in readings]
+    part = windows.cut(devices, times, rows[readings], history.anomalous[readings], spec, elapsed=encoder.elapsed)
+    return part._replace(readings=readings[part.readings])

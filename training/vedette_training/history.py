@@ -2,28 +2,33 @@
 
 Rules this module keeps: a row becomes the payload that a device would have sent and goes through the gateway's decoder;
 readings keep the order of the files, so that a replay of those files sees the same windows; a fault names file, row and
-column.
+column (in JSON: line or element, and key).
 """
 
 import hashlib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
 from vedette.contract.errors import HistoryError, ReadingError
-from vedette.contract.features import Value
+from vedette.contract.features import Category, DayOfWeek, Elapsed, TimeOfDay, Value
 from vedette.contract.manifest import Source
-from vedette.contract.readings import JsonDecoder, Reading
-from vedette.contract.recordings import read_table, row_payload
-from vedette_training.recipe import EventTime, Recipe
+from vedette.contract.readings import JsonDecoder, PayloadSpec, Reading
+from vedette_training import tables
+from vedette_training.recipe import Recipe
+from vedette_training.tables import Row, Table, Wanted
 
+_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?")
+_TEXT = Category(name="", text="raw")
 _PATH = re.compile(r"payload: (?P<what>.*?)(?: - at `\$\.(?P<path>[^`]*)`)?", re.DOTALL)
 
 
@@ -66,90 +71,185 @@ def find_files(patterns: Sequence[str], folder: Path) -> list[Path]:
 
 
 def read(recipe: Recipe, files: Sequence[Path]) -> History:
-    """Read tables. On a terminal a bar shows how far it is.
+    """Read tables; `tables.open_table` says of which kinds. On a terminal a bar shows how far it is.
 
     Raises:
         HistoryError: a file cannot be read, or a row holds no reading; with file, row and column.
         ConfigError: the recipe's fields contradict each other.
     """
     reader = _Reader(recipe)
-    readings: list[Reading] = []
-    anomalous: list[bool] = []
+    history = History([], [], [], np.zeros(0, dtype=np.bool_), ())
+    anomalous = bytearray()
     sources = []
     for path in files:
-        before = len(readings)
+        before = len(history.times)
         # disable=None: a bar on a terminal, nothing in a pipe.
-        for row in tqdm(read_table(path), desc=path.name, unit=" rows", disable=None, leave=False):
-            where = f"{path}: row {row.number}"
-            readings.append(reader.reading(row.cells, where))
-            anomalous.append(reader.is_anomalous(row.cells, where))
-        if len(readings) == before:
-            raise HistoryError(f"{path}: no rows below the header")
+        size = path.stat().st_size if path.is_file() else None
+        with tqdm(desc=path.name, total=size, unit="B", unit_scale=True, disable=None, leave=False) as bar:
+            table = tables.open_table(path, reader.wanted, bar.update)
+            _read_rows(table, path, reader, history, anomalous)
+        if len(history.times) == before:
+            raise HistoryError(f"{path}: {'no rows below the header' if table.unit == 'row' else 'no objects in it'}")
+        if table.name == "key":
+            reader.check_seen(path, history.values[before:])
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        sources.append(Source(name=path.name, sha256=digest, rows=len(readings) - before))
-    return History(
-        devices=[reading.device for reading in readings],
-        times=[reading.time for reading in readings],
-        values=[reading.values for reading in readings],
-        anomalous=np.array(anomalous, dtype=np.bool_),
-        sources=tuple(sources),
-    )
+        sources.append(Source(name=path.name, sha256=digest, rows=len(history.times) - before))
+    return history._replace(anomalous=np.frombuffer(anomalous, dtype=np.bool_), sources=tuple(sources))
+
+
+def _read_rows(table: Table, path: Path, reader: "_Reader", history: History, anomalous: bytearray) -> None:
+    """Add a table's readings to history, and their labels."""
+    names: dict[str, str] = {}  # one string a device, not one a row
+    for row in table.rows:
+        try:
+            reading, is_anomalous = reader.read(row)
+        except ReadingError as error:
+            raise HistoryError(f"{path}: {table.unit} {row.number}: {reader.explain(error, row.payload, table.name)}") from error
+        history.devices.append(names.setdefault(reading.device, reading.device))
+        history.times.append(reading.time)
+        history.values.append(reading.values)
+        anomalous.append(is_anomalous)
 
 
 class _Reader:
-    """Turns a row's cells into a reading and its label."""
+    """Turns a row into a reading and its label.
+
+    Attributes:
+        wanted: What it looks at.
+    """
 
     def __init__(self, recipe: Recipe) -> None:
         history = recipe.history
+        label = (history.label.column,) if history.label else ()
+        self._columns = history.time.columns
         try:
             self._decoder = JsonDecoder(recipe.payload, recipe.features, history.device.column)
+            # The label and the times in columns are no part of what a gateway reads, but are found and typed by the same rules.
+            self._texts = JsonDecoder(PayloadSpec(), tuple(Category(name=path) for path in dict.fromkeys(label + self._columns)))
         except ValueError as error:
             raise HistoryError(f"recipe {recipe.name}: {error}") from error
         self._device = history.device.column
         self._name = history.device.name or ""
         self._time = history.time
         self._label = history.label
-        self._columns = [recipe.fields.get(feature.name, feature.name) for feature in recipe.features]
-        self._columns += [c for c in (history.device.column, history.time.field, *history.time.columns) if c is not None]
-        self._columns += [history.label.column] if history.label else []
+        self._normal = frozenset(_label_text(text) for text in history.label.normal) if history.label else frozenset()
+        self._paths = {
+            feature.name: recipe.fields.get(feature.name, feature.name)
+            for feature in recipe.features
+            if not isinstance(feature, TimeOfDay | DayOfWeek | Elapsed)
+        }
+        self._indices = {feature.name: index for index, feature in enumerate(recipe.features)}
+        paths = [*self._paths.values(), history.device.column, history.time.field]
+        self.wanted = Wanted(
+            tuple(path for path in paths if path is not None), tuple(dict.fromkeys(label + self._columns)), recipe.payload.time
+        )
 
-    def reading(self, cells: Mapping[str, str], where: str) -> Reading:
-        if missing := [column for column in self._columns if column not in cells]:
-            raise HistoryError(f'{where}: no column "{missing[0]}"; the columns are {", ".join(cells)}')
+    def read(self, row: Row) -> tuple[Reading, bool]:
+        """Decode a row.
+
+        Raises:
+            ReadingError: it holds no reading, or no label; `explain` says so in words.
+        """
+        texts: dict[str, Any] = {}
+        if self.wanted.texts:
+            found = row.texts or self._texts.decode(row.payload, arrived=0.0, device="-").values
+            texts = dict(zip(self.wanted.texts, found, strict=True))
         # History is never ahead of the clock: without columns of its own, `arrived` must not refuse what the field
         # says.
-        arrived = _parse_time(self._time, cells, where) if self._time.columns else math.inf
-        try:
-            return self._decoder.decode(row_payload(cells), arrived=arrived, device=self._name)
-        except ReadingError as error:
-            raise HistoryError(f"{where}: {self._explain(error, cells)}") from error
+        arrived = self._time_in_columns(texts) if self._columns else math.inf
+        reading = self._decoder.decode(row.payload, arrived=arrived, device=self._name)
+        return reading, self._label is not None and self._is_anomalous(texts[self._label.column])
 
-    def is_anomalous(self, cells: Mapping[str, str], where: str) -> bool:
-        if self._label is None:
-            return False
-        value = cells[self._label.column].strip()
-        if not value:
-            raise HistoryError(f"{where}: column {self._label.column}: empty, but every row needs a label")
-        return value not in self._label.normal
+    def _time_in_columns(self, texts: dict[str, Any]) -> float:
+        missing = [column for column in self._columns if texts[column] is None]
+        if missing:
+            raise ReadingError(_COLUMN, f"{missing[0]}: missing, but every row needs a time")
+        text = " ".join(_TEXT.normalise(texts[column]).strip() for column in self._columns)
+        time = _parse_time(text, self._time.formats)
+        if time is None or time < 0:
+            layouts = " or ".join(f'"{layout}"' for layout in self._time.formats)
+            fault = f'expected a time like {layouts}, got "{text}"' if time is None else f'before 1970, got "{text}"'
+            raise ReadingError(_COLUMN, f"{', '.join(self._columns)}: {fault}")
+        return time
 
-    def _explain(self, error: ReadingError, cells: Mapping[str, str]) -> str:
-        """The decoder's words about a payload as words about a column."""
+    def _is_anomalous(self, value: Value) -> bool:
+        assert self._label is not None
+        text = "" if value is None else _label_text(_TEXT.normalise(value))
+        if not text:
+            raise ReadingError(_COLUMN, f"{self._label.column}: empty, but every row needs a label")
+        return text not in self._normal
+
+    def explain(self, error: ReadingError, payload: bytes, name: str) -> str:
+        """The decoder's words about a payload as words about a column or key."""
+        if error.reason == _COLUMN:
+            return f"{name} {error}"
         named = {"device": self._device, "time": self._time.field, "future": self._time.field}.get(error.reason)
         if named is not None:
-            return f"column {named}: {error}, got {cells[named]!r}"
+            return f"{name} {named}: {error}{_shown(payload, named)}"
         match = _PATH.fullmatch(str(error))
-        if match and match["path"] in cells:
-            expected = match["what"].partition(", got")[0].replace("`float`", "a number").replace("`", "").lower()
-            return f"column {match['path']}: {expected}, got {cells[match['path']]!r}"
-        return str(error)
+        if not match:
+            return str(error)
+        what = match["what"].partition(", got")[0]
+        for theirs, ours in _WORDS.items():
+            what = what.replace(theirs, ours)
+        if match["path"]:
+            return f"{name} {match['path']}: {what}{_shown(payload, match['path'])}"
+        return f"{what[0].lower()}{what[1:]}" if error.reason == "type" else str(error)
+
+    def check_seen(self, path: Path, values: Sequence[tuple[Value, ...]]) -> None:
+        """Make sure that each feature was in some row of a file without a header.
+
+        Raises:
+            HistoryError: one never was.
+        """
+        for name, where in self._paths.items():
+            index = self._indices[name]
+            # A number's NaN is not itself; JSON has none, so it stands for what was not there.
+            if all(row[index] is None or row[index] != row[index] for row in values):
+                keys = ", ".join(tables.find_keys(path, self.wanted))
+                raise HistoryError(f'{path}: feature {name}: no object has the key "{where}"; the keys are {keys}')
 
 
-def _parse_time(time: EventTime, cells: Mapping[str, str], where: str) -> float:
-    assert time.format is not None
-    text = " ".join(cells[column].strip() for column in time.columns)
+_COLUMN = "column"  # the reason of an error that is in the words of its column already
+_WORDS = {
+    "Expected `float`": "expected a number",
+    "Expected `bool | int | float | str`": "expected text, a number or true or false",
+    "Expected `object`": "expected an object",
+    "Invalid RFC3339 encoded datetime": "expected a time like 2026-11-21T10:02:31Z",
+    "Expected": "expected",
+    "Invalid": "invalid",
+    "`": "",
+}
+
+
+def _shown(payload: bytes, path: str) -> str:
+    """The value at a path, as it is shown at the end of an error; nothing where there is none."""
     try:
-        return datetime.strptime(text, time.format).replace(tzinfo=UTC).timestamp()
-    except ValueError:
-        columns = ", ".join(time.columns)
-        raise HistoryError(f'{where}: column {columns}: expected a time like "{time.format}", got "{text}"') from None
+        value = msgspec.json.decode(payload)
+        for part in path.split("."):
+            value = value[part]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError):
+        return ""
+    return ", got null: leave the key out where there is no value" if value is None else f", got {value!r}"
+
+
+@lru_cache(maxsize=4096)
+def _label_text(text: str) -> str:
+    """The text under which a label is looked up: 1, 1.0, "1" and " 1 " are one label; `nan` is none."""
+    bare = text.strip()
+    if bare.lower() == "nan":
+        return ""
+    return _TEXT.normalise(float(bare)) if _NUMBER.fullmatch(bare) else bare
+
+
+@lru_cache(maxsize=4096)  # readings of one instant stand together, and strptime takes longer than the rest of the row
+def _parse_time(text: str, layouts: tuple[str, ...]) -> float | None:
+    """Epoch seconds by the first layout that fits; in UTC where the layout reads no offset."""
+    for layout in layouts:
+        try:
+            time = datetime.strptime(text, layout)  # noqa: DTZ007 because the layout may hold the offset
+        except ValueError:
+            continue
+        return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+    return None

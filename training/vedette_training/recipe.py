@@ -1,6 +1,7 @@
 """Recipes: what to train on what, as YAML.
 
-Rules this module keeps: a default is written here or there is none; how history is split has none, because a wrong
+A recipe may say `like: OTHER` and then only what differs: whole top-level keys, nothing is merged below them. Rules this module keeps: a
+default is written here or there is none; how history is split has none, because a wrong
 split makes every figure that follows wrong.
 """
 
@@ -12,12 +13,15 @@ import msgspec
 
 from vedette.contract import documents
 from vedette.contract.errors import ConfigError
-from vedette.contract.features import FeatureSpec
+from vedette.contract.features import FeatureSpec, Number
 from vedette.contract.manifest import Name, Version
 from vedette.contract.readings import PayloadSpec, TimeField
 from vedette.contract.windows import WindowSpec
+from vedette_training.detectors import AnyDetector
 
 SHIPPED = Path(__file__).parent / "recipes"
+
+MAX_ANCESTORS = 5
 
 Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -39,17 +43,23 @@ class EventTime(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """When a row was measured: one `field` as the gateway reads it, or text in `columns`, in UTC.
 
     Attributes:
-        columns: Stripped and joined by one space before `format` (as `datetime.strptime` takes it) reads them.
+        columns: Stripped and joined by one space before `format` (as `datetime.strptime` takes it), or the first of several that
+            fits, reads them.
     """
 
     field: str | None = None
     unit: Literal["s", "ms", "us", "iso"] = "s"
     columns: tuple[str, ...] = ()
-    format: str | None = None
+    format: str | tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if (self.field is None) == (not self.columns) or bool(self.columns) != (self.format is not None):
             raise ValueError("give either field and unit, or columns and format")
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """The layouts, in the order in which they are tried."""
+        return (self.format,) if isinstance(self.format, str) else self.format or ()
 
     @property
     def payload(self) -> TimeField | None:
@@ -98,51 +108,40 @@ class Split(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Threshold(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where a score of 1.0 is: at a quantile of held-out normal windows' strangeness, or at a classifier's
-    probability.
-    """
-
-    quantile: Share | None = None
-    probability: Share | None = None
-
-    def __post_init__(self) -> None:
-        if (self.quantile is None) == (self.probability is None):
-            raise ValueError("give either quantile or probability")
-
-
-class ClassWeights(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How much a window of each class counts in the loss."""
-
-    normal: Weight = 1.0
-    anomalous: Weight = 1.0
-
-
-class Lstm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="lstm", tag_field="kind"):
-    """LSTM -> dropout -> one sigmoid unit, learnt from labels by binary cross-entropy.
+    """Where a score of 1.0 is, in the words of what somebody knows. One of:
 
     Attributes:
-        units: Like dropout, epochs and batch, as in the project's first notebook; the learning rate is Adam's own
-            default.
-        validation: Share of the training windows, the last ones, that are only watched.
+        alerts_per_day: False alarms that one device may raise a day when all is well: 0.01 is one in a hundred days, or one a day
+            from a fleet of a hundred. It may be rarer than the history is long: the tail is extrapolated (see `calibrate`).
+        quantile: Of held-out normal windows' raw scores.
+        probability: A classifier's.
+        margin: The quantile's distance from the least score is multiplied by it: little held-out history shows less than tomorrow will.
+        adapt: Half-life, in windows, with which each gateway's device forgets how history scored and learns how it scores itself: for
+            telemetry that does not stay what it was. A raw score becomes a surprisal, -log10 of how rare it is, and the quantile and its
+            margin are of that: 0.99 with margin 1.75 is at 3.5, one window in 3000. What changes for good is strange no longer after
+            about the half-life: it is told as drift.
     """
 
-    units: Count = 64
-    dropout: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.3
-    epochs: Count = 30
-    batch: Count = 64
-    learning_rate: Weight = 0.001
-    class_weights: ClassWeights = ClassWeights()
-    validation: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.2
+    alerts_per_day: Weight | None = None
+    quantile: Share | None = None
+    probability: Share | None = None
+    margin: Annotated[float, msgspec.Meta(ge=1)] = 1.0
+    adapt: Weight | None = None
+
+    def __post_init__(self) -> None:
+        if sum(given is not None for given in (self.alerts_per_day, self.quantile, self.probability)) != 1:
+            raise ValueError("give one of alerts_per_day, quantile and probability")
+        if self.margin != 1 and self.quantile is None:
+            raise ValueError("margin: goes with a quantile")
+        if self.adapt is not None and self.probability is not None:
+            raise ValueError("adapt: a probability says itself how strange a window is: give alerts_per_day or a quantile")
 
 
-class IsolationForest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="isolation_forest", tag_field="kind"):
-    """Random trees over flattened normal windows; trees and sample as in Liu, Ting and Zhou, 2008."""
+class EveryNumber(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What holds for each number that does not say otherwise; see the contract's Number."""
 
-    trees: Count = 100
-    max_samples: Annotated[int, msgspec.Meta(ge=2)] = 256
-
-
-DetectorSpec = Lstm | IsolationForest
+    clip: Weight | None = None
+    averages: tuple[Weight, ...] | None = None
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -151,34 +150,52 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     Attributes:
         name: Of the bundle, unless the export says otherwise; so is the version.
         fields: Feature name to column; a feature that is not named is in the column of its own name.
+        every_number: Clip and average of the numbers among the features.
+        smoothing: Half-life, in windows, of the exponential average that is kept of each device's raw score.
         train_stride: A device's training windows begin this many readings apart. Neighbours differ little, so a
             fraction of them teaches as much in a fraction of the time. Calibration and test take windows as the gateway
             does.
+        refit: Once the threshold is found, learn again from training and calibration part together: where history is short, the
+            latest of it is worth more than a threshold that is exact.
         seed: Of everything in training that is left to chance.
     """
 
     name: Name
     version: Version = "1.0.0"
-    detector: DetectorSpec
+    detector: AnyDetector
     history: History
     fields: Mapping[str, str] = {}
     features: FeatureSpec
+    every_number: EveryNumber = EveryNumber()
     window: WindowSpec = WindowSpec()
     train_stride: Count = 1
     split: Split
+    smoothing: Weight | None = None
     threshold: Threshold
+    refit: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
-        classifier = isinstance(self.detector, Lstm)
+        kind = self.detector.kind
         if not self.features:
             raise ValueError("features: at least one is needed")
-        if classifier and self.history.label is None:
-            raise ValueError("history: an lstm learns from labels: say which column holds them, in label")
-        if self.threshold.probability is not None and not classifier:
-            raise ValueError("threshold: an isolation_forest gives no probability: give a quantile")
+        if self.detector.learns_from_labels and self.history.label is None:
+            raise ValueError(f"history: {kind} learns from labels: say which column holds them, in label")
+        if self.threshold.probability is not None and not self.detector.learns_from_labels:
+            raise ValueError(f"threshold: {kind} gives no probability: give alerts_per_day or a quantile")
         if self.split.by == "random" and self.window.steps > 1:
             raise ValueError("split: random is for windows of one step: longer ones overlap, so the test would hold what was learnt")
+
+    @property
+    def complete_features(self) -> FeatureSpec:
+        """The features, with what holds for every number filled in."""
+        common = {name: value for name, value in msgspec.structs.asdict(self.every_number).items() if value is not None}
+        return tuple(
+            msgspec.structs.replace(feature, **{name: value for name, value in common.items() if getattr(feature, name) is None})
+            if isinstance(feature, Number)
+            else feature
+            for feature in self.features
+        )
 
     @property
     def payload(self) -> PayloadSpec:
@@ -193,7 +210,24 @@ def load(recipe: str) -> Recipe:
         ConfigError: there is none, or it is not valid; one line with file and key.
     """
     path = find(recipe)
-    return documents.load(path, Recipe)
+    return documents.load(path, Recipe, lambda document: _like(document, path.parent, MAX_ANCESTORS))
+
+
+def _like(document: object, folder: Path, left: int) -> object:
+    """A recipe's document with what it leaves out taken from the recipe that its `like` names, key by key."""
+    if not isinstance(document, dict) or "like" not in document:
+        return document
+    if not left or not isinstance(document["like"], str):
+        raise ConfigError("like: expected the name of a shipped recipe or a .yaml file, and no more than " + f"{MAX_ANCESTORS} in a row")
+    try:
+        path = folder / document["like"] if document["like"].endswith((".yaml", ".yml")) else find(document["like"])
+    except ConfigError as error:
+        raise ConfigError(f"like: {error}") from error
+    with documents.blaming(path):
+        other = _like(documents.read_yaml(path), path.parent, left - 1)
+    if not isinstance(other, dict):
+        raise ConfigError(f"like: {path.name} is no recipe")
+    return {**other, **{key: value for key, value in document.items() if key != "like"}}
 
 
 def find(recipe: str) -> Path:

@@ -6,7 +6,7 @@ Rules this module keeps: an error is one line that names the file, the key's pat
 import difflib
 import re
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -21,17 +21,23 @@ T = TypeVar("T")
 _MESSAGE = re.compile(r"(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?", re.DOTALL)
 
 
-def load(path: Path, type_: type[T]) -> T:
+def load(path: Path, type_: type[T], complete: Callable[[object], object] = lambda document: document) -> T:
     """Read a YAML file into a struct. A field whose type has a `parse` class method is read by it.
+
+    Args:
+        path: The file.
+        type_: The struct.
+        complete: Fills in what the document leaves to another.
 
     Raises:
         ConfigError: it cannot be read, is not YAML, or is not what the type says.
     """
     with blaming(path):
+        document = complete(read_yaml(path))
         try:
-            return msgspec.convert(_read_yaml(path), type_, dec_hook=_parse)
+            return msgspec.convert(document, type_, dec_hook=_parse)
         except msgspec.ValidationError as error:
-            raise ConfigError(_explain(str(error), _read_yaml(path), type_)) from error
+            raise ConfigError(_explain(str(error), document, type_)) from error
 
 
 @contextmanager
@@ -43,7 +49,12 @@ def blaming(path: Path) -> Iterator[None]:
         raise ConfigError(f"{path.name}: {error}") from error
 
 
-def _read_yaml(path: Path) -> object:
+def read_yaml(path: Path) -> object:
+    """Read a YAML file.
+
+    Raises:
+        ConfigError: it cannot be read, or is not YAML.
+    """
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -12,7 +12,7 @@ import msgspec
 
 from vedette.contract.errors import FormatError
 from vedette.contract.features import FeatureSpec
-from vedette.contract.scores import Combine, Stage
+from vedette.contract.scores import Calibration, Combine, Stage, check_stages
 from vedette.contract.windows import WindowSpec
 
 FORMAT = 1
@@ -53,6 +53,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     Attributes:
         created: Epoch seconds.
         detector: `lstm`, `isolation_forest`, …
+        calibration: Of the stages' combination, where that has a threshold of its own.
         metrics: What evaluation on held-out data measured, by name.
         libraries: Versions that made the bundle.
         files: Every file but the manifest.
@@ -67,14 +68,16 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     window: WindowSpec
     stages: tuple[Stage, ...]
     combine: Combine = "all"
+    calibration: Calibration | None = None
     trained_on: TrainedOn
     metrics: Mapping[str, float]
     libraries: Mapping[str, str]
     files: Mapping[str, FileEntry]
 
     def __post_init__(self) -> None:
-        if not self.stages or not self.features:
-            raise ValueError("a bundle needs at least one stage and one feature")
+        if not self.features:
+            raise ValueError("a bundle needs at least one feature")
+        check_stages(self.stages)
         for stage in self.stages:
             if stage.file not in self.files:
                 raise ValueError(f"stage {stage.name} names {stage.file}, which is not among the files")

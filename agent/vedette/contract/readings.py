@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from vedette.contract.errors import ReadingError
-from vedette.contract.features import FeatureSpec, Number, Value
+from vedette.contract.features import Categories, DayOfWeek, Elapsed, FeatureSpec, Number, Scalar, TimeOfDay, Value
 
 MAX_FUTURE_S = 600.0
 """A device's clock may run ahead of the gateway's by this much; beyond it the reading's time is not believed."""
@@ -80,9 +80,13 @@ class JsonDecoder:
             raise ValueError(f'fields: "{unknown[0]}" is not a feature of the model; its features are {known}')
         leaves: dict[str, _Leaf] = {}
         paths = []
-        for feature in features:
+        self._times: list[int] = []  # features whose value is the event time
+        for index, feature in enumerate(features):
+            if isinstance(feature, TimeOfDay | DayOfWeek | Elapsed):
+                self._times.append(index)
+                continue
             path = payload.fields.get(feature.name, feature.name)
-            leaf = _NUMBER if isinstance(feature, Number) else _CATEGORY
+            leaf = _NUMBER if isinstance(feature, Number) else _CATEGORIES if isinstance(feature, Categories) else _CATEGORY
             paths.append(path)
             _add_leaf(leaves, path, leaf)
         self._time: TimeField | None = payload.time
@@ -118,7 +122,13 @@ class JsonDecoder:
             raise ReadingError("malformed", f"payload: {error}") from error
         device = _device_name(self._device_of(fields)[0]) if self._device_of else _check_device(device)
         time = self._event_time(fields, arrived) if self._time_of else arrived
-        return Reading(device, time, self._values(fields))
+        values = self._values(fields)
+        if self._times:
+            filled = list(values)
+            for index in self._times:
+                filled.insert(index, time)
+            values = tuple(filled)
+        return Reading(device, time, values)
 
     def _event_time(self, fields: object, arrived: float) -> float:
         assert self._time_of and self._time
@@ -158,7 +168,8 @@ class _Leaf(NamedTuple):
 
 
 _NUMBER = _Leaf(float, math.nan)
-_CATEGORY = _Leaf(str | int | float | bool, None)
+_CATEGORY = _Leaf(Scalar, None)
+_CATEGORIES = _Leaf(list[Scalar] | Scalar, None)
 _INSTANT = _Leaf(datetime | None, None)
 _DEVICE = _Leaf(str | int | None, None)
 
@@ -196,5 +207,7 @@ def _identifier(key: str) -> str:
 
 def _getter(paths: list[str]) -> Callable[[object], tuple[Any, ...]]:
     attributes = [".".join(_identifier(part) for part in path.split(".")) for path in paths]
+    if not attributes:
+        return lambda _: ()
     get = operator.attrgetter(*attributes)
     return get if len(attributes) > 1 else lambda fields: (get(fields),)

@@ -6,11 +6,16 @@ Rules this module keeps: a file that cannot be read raises HistoryError with fil
 
 import base64
 import csv
+import gzip
+import io
 import re
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import msgspec
 
@@ -18,6 +23,16 @@ from vedette.contract.errors import HistoryError
 from vedette.contract.readings import MAX_TIME, Message
 
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?")
+
+
+_CHUNK = 1 << 18
+
+Advance = Callable[[int], object]
+"""Told how many more bytes of a file were read: for a progress bar."""
+
+
+def _nobody(count: int) -> None:
+    """An Advance that tells nobody."""
 
 
 class Row(NamedTuple):
@@ -37,16 +52,23 @@ class _Record(msgspec.Struct, kw_only=True):
     receivedTimestamp: datetime | None = None  # noqa: N815 because it is the file's own key
 
 
-def read_table(path: Path) -> Iterator[Row]:
+def read_table(path: Path, advance: Advance = _nobody) -> Iterator[Row]:
     """Rows of a CSV file with a header, in order; a byte order mark and spaces around column names are dropped.
+
+    Cells are separated by what the header holds most of: comma, semicolon or tab. A name that ends in `.gz` is unpacked.
+
+    Args:
+        path: The file.
+        advance: Told of bytes as they are read from the disk.
 
     Raises:
         HistoryError: the file cannot be read, has no header or a row of another width.
     """
     number = 0
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
+        with open_bytes(path, advance) as data, io.TextIOWrapper(data, encoding="utf-8-sig", newline="") as file:
+            first = file.readline()
+            reader = csv.reader(chain([first] if first else [], file), strict=True, delimiter=_separator(first))
             header = [name.strip() for name in next(reader, [])]
             if not header or len(set(header)) != len(header):
                 raise HistoryError(f"{path}: row 1: expected a header of distinct column names")
@@ -56,12 +78,54 @@ def read_table(path: Path) -> Iterator[Row]:
                 if len(cells) != len(header):
                     raise HistoryError(f"{path}: row {number}: {len(cells)} cells, but the header names {len(header)} columns")
                 yield Row(number, dict(zip(header, cells, strict=True)))
-    except OSError as error:
-        raise HistoryError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise HistoryError(f"{path}: after row {number}: not UTF-8: {error.reason}") from error
     except csv.Error as error:
         raise HistoryError(f"{path}: row {number + 1}: {error}") from error
+    except UNREADABLE as error:
+        raise HistoryError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+UNREADABLE = (OSError, EOFError, zlib.error)
+"""What reading from `open_bytes` raises; the last two where a packed file is cut off or damaged."""
+
+
+@contextmanager
+def open_bytes(path: Path, advance: Advance = _nobody) -> Iterator[BinaryIO]:
+    """A file's bytes; of one whose name ends in `.gz`, what is packed in it.
+
+    Args:
+        path: The file.
+        advance: Told of bytes as they are read from the disk, so that a packed file's progress has a known end.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    with io.BufferedReader(_Watched(path, advance), _CHUNK) as data:
+        if path.suffix.lower() != ".gz":
+            yield data
+            return
+        with gzip.GzipFile(fileobj=data) as unpacked:
+            yield io.BufferedReader(unpacked, _CHUNK)
+
+
+class _Watched(io.FileIO):
+    """A file that tells how much of it was read."""
+
+    def __init__(self, path: Path, advance: Advance) -> None:
+        super().__init__(path)
+        self._advance = advance
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        count = super().readinto(buffer)
+        self._advance(count or 0)
+        return count
+
+
+def _separator(header: str) -> str:
+    """The likeliest of the three; csv.Sniffer looks at cells too and takes a date's colon or a space for one."""
+    bare = re.sub(r'"[^"]*"', "", header)
+    return max(",;\t", key=bare.count)  # the first of equals: the comma
 
 
 def row_payload(cells: Mapping[str, str]) -> bytes:
@@ -71,19 +135,32 @@ def row_payload(cells: Mapping[str, str]) -> bytes:
     is a path.
     """
     payload: dict[str, Any] = {}
-    # A column that is a prefix of another's path, as a of a.b, would be both a value and an object: the object wins.
     for name, cell in cells.items():
         bare = cell.strip()
-        if not bare or bare.lower() == "nan":
+        if not bare or (len(bare) == 3 and bare.lower() == "nan"):
             continue
-        *parents, key = name.split(".")
-        target = payload
+        # A million rows are read through here: the first character rules out most texts before the pattern is tried.
+        value = msgspec.Raw(bare.encode()) if bare[0] in "-0123456789" and _JSON_NUMBER.fullmatch(bare) else cell
+        if "." in name or name in payload:
+            place(payload, name, value)
+        else:
+            payload[name] = value
+    return msgspec.json.encode(payload)
+
+
+def place(payload: dict[str, Any], path: str, value: object) -> None:
+    """Put a value where a dotted path says.
+
+    A column that is a prefix of another's path, as a of a.b, would be both a value and an object: the object wins.
+    """
+    target = payload
+    if "." in path:
+        *parents, path = path.split(".")
         for parent in parents:
             inner = target.get(parent)
             target[parent] = target = inner if isinstance(inner, dict) else {}
-        if not isinstance(target.get(key), dict):
-            target[key] = msgspec.Raw(bare.encode()) if _JSON_NUMBER.fullmatch(bare) else cell
-    return msgspec.json.encode(payload)
+    if not isinstance(target.get(path), dict):
+        target[path] = value
 
 
 def read_messages(path: Path) -> Iterator[Message]:

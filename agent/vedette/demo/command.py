@@ -144,7 +144,7 @@ def _agent(folder: Path, broker: DemoBroker) -> Iterator[subprocess.Popen[bytes]
         "broker": {"url": broker.url, "protocol": 5 if broker.protocol == "5" else broker.protocol},
         "state_dir": str(state),
         # Readings come every simulated minute: ten minutes of trouble make an alert, ten quiet ones end it.
-        "alerts": {"raise": "8 of 10", "clear": "10 of 10", "critical": 1.35},
+        "alerts": {"raise": "8 of 10", "clear": "10 of 10", "critical": 1.5},
         "streams": [{"name": "fridges", "topic": TOPIC, "model": "cold-chain", "payload": {"time": {"field": "ts"}}}],
     }
     file = folder / "agent.yaml"

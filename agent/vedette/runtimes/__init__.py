@@ -13,7 +13,7 @@ def load_scorer(bundle: Bundle) -> Scorer:
     """
     manifest = bundle.manifest
     runtimes = [load(stage, bundle.files[stage.file]) for stage in manifest.stages]
-    return Scorer(manifest.stages, runtimes, manifest.combine)
+    return Scorer(manifest.stages, runtimes, manifest.combine, manifest.calibration)
 
 
 def load(stage: Stage, model: bytes) -> Runtime:

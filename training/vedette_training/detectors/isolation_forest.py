@@ -1,58 +1,43 @@
-"""An isolation forest, in scikit-learn: flattened normal windows to how hard they are to set apart."""
+"""An isolation forest: how easily a window is set apart from the others by random cuts."""
 
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated
 
+import msgspec
 import numpy as np
-import skops.io
-from sklearn.ensemble import IsolationForest as Forest
 
-from vedette.contract.errors import BundleError
-from vedette.contract.features import Rows
-from vedette_training.dataset import Part
-from vedette_training.detectors import RawScores
-from vedette_training.recipe import IsolationForest
+from vedette_training.detectors import Fitted, FittedStage, Settings, Workshop
+from vedette_training.windows import Part
 
-# All that skops does not trust by itself and a forest is made of. The file is no pickle: nothing else is ever built
-# from it.
-_TRUSTED = ["sklearn.tree._tree.Tree"]
+_ROUNDING = 1e-10
+"""An axis that explains less of the variance than this: float32 keeps seven digits of a column."""
 
 
-class FittedForest:
-    """A fitted forest; see `Fitted`."""
+class IsolationForest(Settings, frozen=True, kw_only=True, tag="isolation_forest"):
+    """Random trees over flattened normal windows; trees and sample as in Liu, Ting and Zhou, 2008.
 
-    higher_is_stranger = False
+    Attributes:
+        rotate: Along the principal axes first: cuts are then not tied to single columns.
+    """
 
-    def __init__(self, original: Any) -> None:
-        self.original = original
+    trees: Annotated[int, msgspec.Meta(ge=1)] = 100
+    max_samples: Annotated[int, msgspec.Meta(ge=2)] = 256
+    rotate: bool = False
 
-    def raw(self, windows: Rows) -> RawScores:
-        """`score_samples`, float32 `(n,)`, in [-1, 0): nearer -1 is stranger."""
-        scores: RawScores = self.original.score_samples(windows.reshape(len(windows), -1)).astype(np.float32)
-        return scores
+    def fit(self, part: Part, workshop: Workshop) -> Fitted:
+        """Fit on the normal windows; it is few seconds' work, so no bar."""
+        from sklearn.decomposition import PCA
+        from sklearn.ensemble import IsolationForest as Forest
+        from sklearn.pipeline import make_pipeline
 
-    def save(self, path: Path) -> None:
-        """Write a skops file, which holds data only."""
-        skops.io.dump(self.original, path)
+        from vedette_training.models.sklearn_model import OUTPUT, SklearnModel
 
-
-class ForestDetector:
-    """The forest that a recipe describes; see `Detector`."""
-
-    file: ClassVar[str] = "model.skops"
-    libraries: ClassVar[tuple[str, ...]] = ("scikit-learn", "skops")
-
-    def __init__(self, spec: IsolationForest) -> None:
-        self._spec = spec
-
-    def fit(self, part: Part, seed: int) -> FittedForest:
-        """Fit on the normal windows; they are few seconds' work, so no bar."""
-        forest = Forest(n_estimators=self._spec.trees, max_samples=min(self._spec.max_samples, len(part.normal)), random_state=seed)
-        return FittedForest(forest.fit(part.normal.reshape(len(part.normal), -1)))
-
-    def load(self, path: Path) -> FittedForest:
-        """Read a skops file that holds a forest and nothing else."""
-        try:
-            return FittedForest(skops.io.load(path, trusted=_TRUSTED))
-        except Exception as error:  # because skops lets through whatever zip, JSON and numpy raise
-            raise BundleError(f"{path}: not a forest that can be read: {error}") from error
+        flat = part.normal.flat(workshop.seed)
+        forest = Forest(n_estimators=self.trees, max_samples=min(self.max_samples, len(flat)), random_state=workshop.seed)
+        if not self.rotate:
+            return Fitted((FittedStage("isolation_forest", SklearnModel(forest.fit(flat.astype(np.float32))), "flat", OUTPUT),))
+        exact = flat.astype(np.float64)
+        # Along the other axes there is rounding only (the columns of one category always sum to 1), and whitening would make it as
+        # large as the rest: another order of summing, another score.
+        kept = int((PCA(svd_solver="full").fit(exact).explained_variance_ratio_ > _ROUNDING).sum())
+        model = make_pipeline(PCA(max(kept, 1), whiten=True, svd_solver="full"), forest)
+        return Fitted((FittedStage("isolation_forest", SklearnModel(model.fit(exact)), "flat", OUTPUT),))

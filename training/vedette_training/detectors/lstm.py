@@ -1,56 +1,52 @@
-"""An LSTM classifier, in Keras: windows to the probability of being anomalous."""
+"""An LSTM classifier, in Keras: from labelled windows to the log-odds of being anomalous."""
 
-import os
-from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any
 
-# Before TensorFlow is imported: it would greet every run with a page about instruction sets. Without oneDNN, which gains
-# nothing on models of this size, results also depend less on the processor.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-
-import keras
+import msgspec
 import numpy as np
-import tensorflow as tf
-from tqdm import tqdm
 
-from vedette.contract.errors import BundleError, HistoryError
-from vedette.contract.features import Rows
-from vedette_training.dataset import Part
-from vedette_training.detectors import RawScores
-from vedette_training.recipe import Lstm
+from vedette.contract.errors import HistoryError
+from vedette_training.detectors import Fitted, FittedStage, Settings, Workshop
+from vedette_training.windows import Part
 
-_SCORING_BATCH = 1024
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Weight = Annotated[float, msgspec.Meta(gt=0)]
+OUTPUT = "log_odds"
 
 
-class FittedLstm:
-    """A trained classifier; see `Fitted`."""
+class ClassWeights(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much a window of each class counts in the loss."""
 
-    higher_is_stranger = True
-
-    def __init__(self, original: Any) -> None:
-        self.original = original
-
-    def raw(self, windows: Rows) -> RawScores:
-        """Probabilities, float32 `(n,)`."""
-        probabilities: RawScores = self.original.predict(windows, batch_size=_SCORING_BATCH, verbose=0)[:, 0]
-        return probabilities
-
-    def save(self, path: Path) -> None:
-        """Write a `.keras` file."""
-        self.original.save(path)
+    normal: Weight = 1.0
+    anomalous: Weight = 1.0
 
 
-class LstmDetector:
-    """The LSTM that a recipe describes; see `Detector`."""
+class Lstm(Settings, frozen=True, kw_only=True, tag="lstm"):
+    """LSTM -> dropout -> one sigmoid unit, learnt from labels by binary cross-entropy.
 
-    file: ClassVar[str] = "model.keras"
-    libraries: ClassVar[tuple[str, ...]] = ("keras", "tensorflow-cpu", "tensorflow")
+    What it gives is the log-odds, from which the sigmoid makes the probability: a probability of nearly one has no room left to say
+    how strange a window is.
 
-    def __init__(self, spec: Lstm) -> None:
-        self._spec = spec
+    Attributes:
+        units: Like dropout, epochs and batch, as in the project's first notebook; the learning rate is Adam's own
+            default.
+        validation: Share of the training windows, the last ones, that are only watched.
+    """
 
-    def fit(self, part: Part, seed: int) -> FittedLstm:
+    units: Count = 64
+    dropout: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.3
+    epochs: Count = 30
+    batch: Count = 64
+    learning_rate: Weight = 0.001
+    class_weights: ClassWeights = ClassWeights()
+    validation: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.2
+
+    @property
+    def learns_from_labels(self) -> bool:
+        """It learns what anomalous windows look like."""
+        return True
+
+    def fit(self, part: Part, workshop: Workshop) -> Fitted:
         """Train on normal and anomalous windows.
 
         Raises:
@@ -61,65 +57,25 @@ class LstmDetector:
                 f"all {len(part.anomalous)} training windows are {'anomalous' if part.anomalous.any() else 'normal'}: "
                 "an lstm learns from both; split otherwise, or train an isolation_forest"
             )
-        spec = self._spec
-        keras.utils.set_random_seed(seed)
-        tf.config.experimental.enable_op_determinism()
-        model = self._build(part.windows.shape[1:])
-        model.fit(
-            part.windows,
-            part.anomalous.astype(np.float32),
-            batch_size=spec.batch,
-            epochs=spec.epochs,
-            validation_split=spec.validation,
-            class_weight={0: spec.class_weights.normal, 1: spec.class_weights.anomalous},
-            callbacks=[_Progress(spec.epochs)],
-            verbose=0,
+        from vedette_training import learning
+        from vedette_training.models.keras_model import KerasModel
+
+        learning.set_seed(workshop.seed)
+        weights = np.where(part.anomalous, self.class_weights.anomalous, self.class_weights.normal).astype(np.float32)
+        model = self._build(part.windows.shape)
+        curve = learning.learn(
+            model,
+            learning.Lesson(part.windows, part.anomalous.astype(np.float32), weights),
+            learning.Schedule(
+                epochs=self.epochs, batch=self.batch, learning_rate=self.learning_rate, validation=self.validation, loss="log_odds"
+            ),
+            workshop,
         )
-        return FittedLstm(model)
+        return Fitted((FittedStage("lstm", KerasModel(model), "window", OUTPUT),), curves={"lstm": curve})
 
-    def load(self, path: Path) -> FittedLstm:
-        """Read a `.keras` file; safe mode runs no code that a file brings."""
-        try:
-            return FittedLstm(keras.models.load_model(path, compile=False, safe_mode=True))
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise BundleError(f"{path}: not a Keras model that can be read: {error}") from error
+    def _build(self, shape: tuple[int, int]) -> Any:
+        import keras
 
-    def _build(self, shape: tuple[int, ...]) -> Any:
-        spec = self._spec
-        model = keras.Sequential(
-            [
-                keras.Input(shape, name="window"),
-                # Unrolled, because only then does the exported model take a batch of any size with built-in operators
-                # alone.
-                keras.layers.LSTM(spec.units, unroll=True),
-                keras.layers.Dropout(spec.dropout),
-                keras.layers.Dense(1, activation="sigmoid"),
-            ]
-        )
-        # Without XLA: compiling the unrolled steps would take longer than it saves.
-        model.compile(keras.optimizers.Adam(spec.learning_rate), loss="binary_crossentropy", jit_compile=False)
-        return model
-
-
-class _Progress(keras.callbacks.Callback):  # type: ignore[misc] # because keras is untyped
-    """A bar over the epochs with the latest losses."""
-
-    def __init__(self, epochs: int) -> None:
-        super().__init__()
-        self._epochs = epochs
-        self._bar: tqdm[Self] | None = None
-
-    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002 because Keras passes it
-        """Show the bar, on a terminal."""
-        self._bar = tqdm(total=self._epochs, desc="training", unit=" epochs", disable=None, leave=False)
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002 because Keras passes it
-        """Move on."""
-        assert self._bar is not None
-        self._bar.set_postfix({name: f"{value:.4f}" for name, value in (logs or {}).items()}, refresh=False)
-        self._bar.update()
-
-    def on_train_end(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002 because Keras passes it
-        """Take the bar away."""
-        assert self._bar is not None
-        self._bar.close()
+        window = keras.Input(shape, name="window")
+        state = keras.layers.Dropout(self.dropout)(keras.layers.LSTM(self.units)(window))
+        return keras.Model(window, {OUTPUT: keras.layers.Dense(1, name=OUTPUT)(state)})

@@ -1,0 +1,123 @@
+"""One suite for every detector: what a gateway relies on when it is given a bundle."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+
+from vedette.contract import bundle as bundles
+from vedette.contract.bundle import Bundle
+from vedette.contract.errors import BundleError
+from vedette.runtimes import load_scorer
+from vedette_exporter.pack import Packed, pack
+from vedette_training import run as runs
+
+KINDS = (
+    "lstm", "lstm_autoencoder", "lstm_autoencoder-deep", "lstm_autoencoder-steps", "isolation_forest",
+    "isolation_forest-rotated", "one_class_svm", "dbscan", "pca", "hybrid-all", "hybrid-any", "hybrid-mean",
+)  # fmt: skip
+SLOW = ("lstm_autoencoder-deep", "hybrid-mean")
+MakeRun = Callable[..., Path]
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """Each detector in turn."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def folder(kind: str, make_run: MakeRun) -> Path:
+    """Its run."""
+    return make_run(kind)
+
+
+@pytest.fixture(scope="module")
+def packed(folder: Path) -> Packed:
+    """What the run was exported to."""
+    return pack(folder, None, None)
+
+
+@pytest.fixture(scope="module")
+def bundle(packed: Packed) -> Bundle:
+    """As a gateway opens it."""
+    return bundles.read(packed.data)
+
+
+def test_parity_is_measured_on_every_stage(packed: Packed, folder: Path) -> None:
+    parity = packed.parity
+    assert parity.windows >= 500
+    assert list(parity.stages) == [stage.name for stage in runs.read(folder)[0].stages]
+    assert max(parity.stages.values()) <= 1e-4
+    assert parity.largest_difference <= (0.05 if parity.share_beyond else 1e-4)
+
+
+def test_held_out_windows_score_as_the_original_scored_them(bundle: Bundle, folder: Path) -> None:
+    run, holdout = runs.read(folder)
+    original = runs.scorer(run.stages, runs.load_models(folder, run), run.combine, run.calibration)
+    scores = load_scorer(bundle).score(holdout.windows)
+    differ = ~np.isclose(scores, original.combine(holdout.raw), rtol=1e-4, atol=1e-4)
+    assert differ.mean() <= (0.005 if "hybrid" in run.recipe.detector.kind else 0)
+
+
+def test_gateway_takes_it(bundle: Bundle) -> None:
+    bundles.self_test(bundle, load_scorer(bundle))
+    assert len(bundle.golden_scores) == 32
+
+
+def test_batch_of_any_size_gives_equal_bits(bundle: Bundle, folder: Path) -> None:
+    windows = runs.read(folder)[1].windows[:60]
+    whole = load_scorer(bundle).raw(windows)
+    for sizes in ([1] * 60, [2] * 30, [7, 32, 1, 20]):
+        scorer = load_scorer(bundle)
+        parts = [scorer.raw(part) for part in np.split(windows, np.cumsum(sizes)[:-1])]
+        np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+def test_models_are_of_built_in_operators_alone(bundle: Bundle) -> None:
+    for stage in bundle.manifest.stages:
+        if stage.runtime == "litert":
+            interpreter = Interpreter(model_content=bundle.files[stage.file])
+            assert not [o["op_name"] for o in interpreter._get_ops_details() if "Flex" in o["op_name"]]
+            assert interpreter.get_input_details()[0]["shape_signature"][0] == -1
+
+
+def test_bundle_says_what_the_run_said(bundle: Bundle, folder: Path) -> None:
+    manifest, run = bundle.manifest, runs.read(folder)[0]
+    assert (manifest.name, manifest.version, manifest.created) == ("pump", "1.0.0", run.created)
+    assert (manifest.detector, manifest.features, manifest.window) == (run.recipe.detector.kind, run.features, run.recipe.window)
+    assert (manifest.combine, manifest.calibration) == (run.combine, run.calibration)
+    assert (manifest.trained_on, manifest.metrics) == (run.trained_on, run.metrics)
+    for stage, described in zip(manifest.stages, run.stages, strict=True):
+        assert (stage.name, stage.input, stage.output) == (described.name, described.input, described.output)
+        assert (stage.calibration, stage.smoothing) == (described.calibration, described.smoothing)
+        assert stage.file.rpartition(".")[2] == {".keras": "tflite", ".skops": "onnx"}[Path(described.file).suffix]
+    assert run.libraries.items() < manifest.libraries.items()
+
+
+def test_model_card_travels_with_it(bundle: Bundle) -> None:
+    card = bundle.files["model-card.md"].decode()
+    assert card.startswith("# pump 1.0.0\n")
+    assert all(stage.name in card for stage in bundle.manifest.stages)
+    assert "model-card.md" not in [stage.file for stage in bundle.manifest.stages]
+
+
+def test_equal_runs_give_equal_bytes(packed: Packed, folder: Path, kind: str) -> None:
+    if kind in SLOW:
+        pytest.skip("others are the same code in a third of the time")
+    assert pack(folder, None, None).data == packed.data
+
+
+def test_model_of_another_training_is_refused(folder: Path, kind: str, make_run: MakeRun, tmp_path: Path) -> None:
+    if kind in (*SLOW, "hybrid-all"):
+        pytest.skip("others are the same code in a third of the time")
+    other = make_run(kind, 2)
+    run = runs.read(folder)[0]
+    stage = next(stage for stage in run.stages if stage.calibration)
+    tampered = shutil.copytree(folder, tmp_path / "tampered.run")
+    shutil.copy(other / stage.file, tampered)
+    with pytest.raises(BundleError, match=r"parity: .*\d+ of \d+ windows score differently .* no bundle was made"):
+        pack(tampered, None, None)
