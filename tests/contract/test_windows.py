@@ -127,3 +127,10 @@ def test_time_since_the_previous_reading_is_a_column_between_0_and_1() -> None:
         assert window is not None
         seen.append(round(elapsed_s(float(window[-1, 0]), 100), 3))
     assert seen == [100.0, 10.0, 0.0, 100.0]
+
+
+def test_a_gap_makes_a_device_first_again_and_only_an_eviction_makes_it_new() -> None:
+    windower = Windower(WindowSpec(max_gap_s=10), 1, max_devices=1)
+    batch = windower.push_batch(["a", "a", "a", "b", "a"], [0, 1, 100, 0, 101], np.zeros((5, 1), dtype=np.float32))
+    assert batch.is_first.tolist() == [True, False, True, True, True]
+    assert batch.is_new.tolist() == [True, False, False, True, True]

@@ -4,8 +4,9 @@ What is kept of a device is a histogram of its raw scores, which begins as that 
 score then means is its surprisal, -log10 of the share of windows that score as high: 2 is one window in a hundred.
 
 Rules this module keeps: a window is compared with those before it, then counted; what one device sends never changes another's histogram;
-the state is finite and of one size whatever comes, and no surprisal exceeds the cap. The price: a device that has changed for good stops
-being strange after about a half-life. That is drift, and `Adapter.shifts` is there to tell it.
+the state is finite and of one size whatever comes, and no surprisal exceeds the cap. The price: what lasts
+is told when it begins, not for as long as it lasts, because after 1 % of a half-life it is one of the things that happen; and a device that
+has changed for good is ordinary after about a half-life. That is drift, and `Adapter.shifts` is there to tell it.
 """
 
 from collections.abc import Sequence
