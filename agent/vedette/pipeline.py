@@ -92,6 +92,7 @@ class StreamPipeline:
             "evicted": windower.evicted,
             "alerts": self.counts["alerts"],
             "open": self.judge.open_alerts(),
+            "shifted": self.detector.adapter.shifted(),
             **{f"values.{reason}": count for reason, count in sorted(encoder.counts.items()) if count},
             **{name: count for name, count in sorted(self.counts.items()) if name.startswith("rejected.")},
         }

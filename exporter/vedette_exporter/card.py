@@ -137,12 +137,15 @@ def _threshold(run: Run) -> Iterator[str]:
     if asked.probability is not None:
         yield f"At a probability of {asked.probability:g} that the window is anomalous."
     if asked.quantile is not None:
-        times = f" times {asked.margin:g}" if asked.margin != 1 else f": {1 - asked.quantile:.2%} of those were over it"
+        wider = f", {asked.margin:g} times as far from the least score"
+        times = wider if asked.margin != 1 else f": {1 - asked.quantile:.2%} of those were over it"
         yield f"At the {asked.quantile:g} quantile of held-out normal windows' scores{times}."
     if asked.alerts_per_day is not None:
         rate = asked.alerts_per_day
         every = f"one in {1 / rate:.3g} days" if rate < 1 else f"{rate:.3g} a day"
         yield f"Where one device, all being well, should raise {every} by the agent's default rule."
+    if asked.adapt is not None:
+        yield f"Each device goes on adapting on its gateway: half of what counts is of its last {asked.adapt:g} windows."
     if tail is not None and asked.alerts_per_day is not None:
         yield (
             f"Held-out normal data, {tail.device_days:.3g} device-days, has {_count(tail.count, 'peak')} over {tail.level:.4g}; a "

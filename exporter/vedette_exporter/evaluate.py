@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from vedette import config
 from vedette.contract.errors import ConfigError, VedetteError
 
@@ -172,6 +174,7 @@ def _figures(evaluation: "Evaluation") -> dict[str, object]:
         "name": evaluation.manifest.name,
         "version": evaluation.manifest.version,
         "detector": evaluation.manifest.detector,
+        "findings": msgspec.to_builtins(evaluation.run.findings) if evaluation.run else None,
         "windows": dict(evaluation.metrics),
         "episodes": {
             "labelled": episodes.labelled,

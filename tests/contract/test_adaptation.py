@@ -66,11 +66,14 @@ def test_what_lasts_for_some_half_lives_is_ordinary_and_told_as_a_shift() -> Non
     rng = np.random.default_rng(1)
     usual = adapt(adapter, *rng.exponential(size=400), new=True)
     assert adapter.shifts(np.array([0]))[0, 0] == pytest.approx(0.5, abs=0.1)
+    assert adapter.shifted() == 0
     shifted = adapt(adapter, *(20 + rng.exponential(size=400)))
     assert np.mean(usual) < 0.7
     assert min(shifted[:2]) > 3.5
     assert np.mean(shifted[-100:]) < 0.7
     assert adapter.shifts(np.array([0]))[0, 0] > 0.99
+    assert adapter.shifted() == 1
+    assert Adapter([None]).shifted() == 0
 
 
 def test_a_device_keeps_its_own_past_over_a_gap_and_a_new_one_begins_with_the_seed() -> None:

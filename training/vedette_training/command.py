@@ -106,7 +106,16 @@ def _train(options: argparse.Namespace) -> int:
     if workshop.checkpoints:
         shutil.rmtree(workshop.checkpoints, ignore_errors=True)
     if options.json:
-        print(json.dumps({"run": str(output), "training_s": round(training_s, 3), "metrics": metrics}))
+        print(
+            json.dumps(
+                {
+                    "run": str(output),
+                    "training_s": round(training_s, 3),
+                    "metrics": metrics,
+                    "findings": msgspec.to_builtins(findings),
+                }
+            )
+        )
     else:
         print("\n".join(filter(None, [audit.headline(findings), evaluate.table(metrics)])))
         print(f"\n{output}: judge it with: vedette evaluate {output}\n{' ' * len(str(output))}  export it with: vedette export {output}")

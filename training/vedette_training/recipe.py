@@ -119,7 +119,7 @@ class Threshold(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         adapt: Half-life, in windows, with which each gateway's device forgets how history scored and learns how it scores itself: for
             telemetry that does not stay what it was. A raw score becomes a surprisal, -log10 of how rare it is, and the quantile and its
             margin are of that: 0.99 with margin 1.75 is at 3.5, one window in 3000. What changes for good is strange no longer after
-            about the half-life: it is told as drift.
+            about the half-life; the agent counts such devices as `shifted`.
     """
 
     alerts_per_day: Weight | None = None

@@ -6,7 +6,7 @@ score then means is its surprisal, -log10 of the share of windows that score as 
 Rules this module keeps: a window is compared with those before it, then counted; what one device sends never changes another's histogram;
 the state is finite and of one size whatever comes, and no surprisal exceeds the cap. The price: what lasts
 is told when it begins, not for as long as it lasts, because after 1 % of a half-life it is one of the things that happen; and a device that
-has changed for good is ordinary after about a half-life. That is drift, and `Adapter.shifts` is there to tell it.
+has changed for good is ordinary after about a half-life. That is drift, and `Adapter.shifted` tells it.
 """
 
 from collections.abc import Sequence
@@ -26,6 +26,9 @@ COMMON, RARE, FEW = 0.1, 0.01, 0.02
 """Beyond the RARE windows the histogram holds too few to count, and the tail goes on as it fell from COMMON to RARE: a Pareto tail. Taken
 only where the share is under FEW, which a handful of windows cannot say.
 """
+
+SHIFTED = 0.05
+"""A device's median among the upper twentieth of what history scored is no longer what was learnt."""
 
 _STEEPEST = 0.25
 """In bins, the least distance from COMMON to RARE: a narrow seed would otherwise make everything beyond it infinitely rare."""
@@ -130,6 +133,12 @@ class Adapter:
         seeds = np.broadcast_to(_tails(self._seed), tails.shape).reshape(-1, BINS + 1)
         shares: Floats = 1.0 - _tail_at(seeds, medians) / seeds[:, 0]
         return shares.reshape(tails.shape[:2])
+
+    def shifted(self) -> int:
+        """Devices whose ordinary scores are where only SHIFTED of the held-out windows were: drift, which adapting keeps silent about."""
+        if not len(self._columns) or not len(self._counts):
+            return 0
+        return int((self.shifts(np.arange(len(self._counts))) > 1 - SHIFTED).any(axis=1).sum())
 
     def _make_room(self, room: int) -> None:
         if room > len(self._counts):

@@ -117,10 +117,11 @@ def threshold(run: Run | None) -> str:
             f"The threshold is where {held}, of normal data that the model did not learn from, would give the alerts that were asked for."
         )
     if asked.quantile is not None:
-        times = f", {amount(asked.margin)} times" if asked.margin != 1 else ""
+        wider = f", {amount(asked.margin)} times as far from the least score" if asked.margin != 1 else ""
+        adapts = f" Each device goes on adapting on its gateway, with a half-life of {amount(asked.adapt)} windows." if asked.adapt else ""
         return (
-            f"The threshold is{times} the {amount(asked.quantile)} quantile of the normal ones of {held}. No budget of alerts was "
-            "asked for."
+            f"The threshold is the {amount(asked.quantile)} quantile of the normal ones of {held}{wider}. No budget of alerts was "
+            f"asked for.{adapts}"
         )
     return f"The threshold is a probability of {amount(asked.probability)}. No budget of alerts was asked for."
 
