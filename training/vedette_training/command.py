@@ -58,6 +58,8 @@ def _train(options: argparse.Namespace) -> int:
 
     asked = recipe.load(options.recipe)
     if options.seed is not None:
+        if not 0 <= options.seed < 2**32:
+            raise ConfigError(f"--seed: expected 0 to {2**32 - 1}, got {options.seed}")
         asked = msgspec.structs.replace(asked, seed=options.seed)
     output: Path = options.output or Path(f"{asked.name}.run")
     folder = Path() if options.history else recipe.find(options.recipe).parent

@@ -74,26 +74,27 @@ def learn(model: Any, lesson: Lesson, schedule: Schedule, workshop: Workshop) ->
     data = _Data(lesson, schedule.batch)
     watched = data.read(np.arange(learnt, count)) if learnt < count else None
     progress = _Progress(workshop.checkpoints, model)
-    started, epochs_before = time.monotonic(), len(progress.losses)
+    epochs_before, epoch_s = len(progress.losses), []
     with tqdm(total=schedule.epochs, initial=epochs_before, desc="training", unit=" epochs", disable=None, leave=False) as bar:
         for epoch in range(epochs_before, schedule.epochs):
             if schedule.patience is not None and progress.epochs_without_gain() >= schedule.patience:
                 break
             _seed_epoch(model, workshop.seed, epoch)
+            started = time.monotonic()
             order = np.random.default_rng((workshop.seed, epoch)).permutation(learnt)
             history = model.fit(data.read(order), validation_data=watched, shuffle=False, verbose=0, callbacks=[_Step(bar)]).history
             progress.add(model, history["loss"][0], history["val_loss"][0] if watched else None)
             bar.set_postfix({name: f"{values[0]:.4f}" for name, values in history.items()}, refresh=False)
             bar.update()
-    took_s = time.monotonic() - started
+            epoch_s.append(time.monotonic() - started)
     if schedule.patience is not None and watched:
         progress.restore_best(model)
-    learnt_now = learnt * (len(progress.losses) - epochs_before)
     return Curve(
         loss=tuple(progress.losses),
         validation_loss=tuple(progress.validation_losses),
         baseline=data.baseline(learnt) if watched else None,
-        windows_per_s=round(learnt_now / took_s, 1) if took_s > 0 else 0.0,
+        windows_per_s=round(learnt / float(np.median(epoch_s)), 1) if epoch_s else 0.0,
+        epoch_s=tuple(epoch_s),
     )
 
 

@@ -25,6 +25,7 @@ MAX_ANCESTORS = 5
 
 Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
+Seed = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
 Weight = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -100,7 +101,7 @@ class Split(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     by: Literal["time", "device", "random"]
     train: Share
     calibrate: Share
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         if self.train + self.calibrate >= 1:
@@ -173,7 +174,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     smoothing: Weight | None = None
     threshold: Threshold
     refit: bool = False
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         kind = self.detector.kind

@@ -41,13 +41,15 @@ class Curve(msgspec.Struct, frozen=True, kw_only=True):
         loss: On what was learnt from.
         validation_loss: On what was only watched; empty where nothing was.
         baseline: The validation loss of a model that knows nothing: of always giving the mean, or the share of the anomalous.
-        windows_per_s: How fast.
+        windows_per_s: How fast, in the median epoch, its validation included.
+        epoch_s: How long each epoch took; those from before a training was resumed are not in it.
     """
 
     loss: tuple[float, ...]
     validation_loss: tuple[float, ...]
     baseline: float | None
     windows_per_s: float
+    epoch_s: tuple[float, ...] = ()
 
 
 class Fitted(NamedTuple):
