@@ -49,12 +49,14 @@ LOGIN_SYSTEMS = (
 
 
 class Outcome(NamedTuple):
-    """What came of a system: the evaluation's figures, its first line if it is an artefact, and how long training took."""
+    """What came of a system: the evaluation's figures, its first line if it is an artefact, and how long training took; None where a
+    kept run was there already.
+    """
 
     system: System
     model: dict[str, Any]
     artefact: bool
-    training_s: float
+    training_s: float | None
     loss_share: float | None
 
 
@@ -62,9 +64,11 @@ def measure(system: System, history: Sequence[Path], folder: Path) -> Outcome:
     """Train and evaluate one system."""
     run = folder / f"{system.recipe}.run"
     files = [str(path) for path in history]
-    began = time.monotonic()
-    _vedette("train", system.recipe, "--history", *files, "-o", str(run), "--json")
-    training_s = time.monotonic() - began
+    training_s = None
+    if not run.is_dir():
+        began = time.monotonic()
+        _vedette("train", system.recipe, "--history", *files, "-o", str(run), "--json")
+        training_s = time.monotonic() - began
     judged = json.loads(_vedette("evaluate", str(run), "--json"))
     made = json.loads((run / "run.json").read_text())
     shares = [min(c["validation_loss"]) / c["baseline"] for c in made["curves"].values() if c["validation_loss"] and c["baseline"]]
@@ -79,7 +83,8 @@ def rows(outcome: Outcome) -> list[Row]:
     found[f"episodes detected, {name}"] = (episodes["detected"] / max(1, episodes["labelled"]), "share")
     if episodes["false_alerts_per_day"] is not None:
         found[f"false alerts a device-day, {name}"] = (episodes["false_alerts_per_day"], "1/d")
-    found[f"training, {name}"] = (outcome.training_s, "s")
+    if outcome.training_s is not None:
+        found[f"training, {name}"] = (outcome.training_s, "s")
     result = [Row(name=text, value=value, unit=unit, runs=1) for text, (value, unit) in found.items()]
     if outcome.loss_share is not None and "autoencoder" in name:
         result.append(
@@ -125,7 +130,7 @@ def _vedette(*arguments: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure all systems, print the table, write the figures and the page."""
     options = argparse.ArgumentParser(description="The notebooks' systems as recipes.")
-    options.add_argument("--keep", type=Path, metavar="FOLDER", help="keep runs and reports there")
+    options.add_argument("--keep", type=Path, metavar="FOLDER", help="keep runs and reports there, and go on with those that are there")
     options.add_argument("--only", metavar="TEXT", default="", help="recipes whose names hold it; neither page nor figures are written")
     given = options.parse_args(arguments)
     outcomes: list[Outcome] = []

@@ -159,3 +159,13 @@ def test_model_that_needs_flex_operators_is_refused() -> None:
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS, tf.lite.OpsSet.SELECT_TF_OPS]
     with pytest.raises(BundleError, match="needs FlexMatrixInverse"):
         keras_tflite.check(converter.convert())
+
+
+def test_nearest_core_sample_is_found_among_many_that_are_nearly_as_near() -> None:
+    rng = np.random.default_rng(3)
+    centre = rng.normal(size=12)
+    centre *= 6 / np.linalg.norm(centre)
+    cores = (centre + rng.normal(0, 1e-3, (400, 12))).astype(np.float32)
+    given = (cores[:200] + rng.normal(0, 2e-4, (200, 12))).astype(np.float32)
+    distance = CoreDistance(cores, eps=0.5)
+    np.testing.assert_allclose(exported(distance, given), original(distance, given), atol=1e-6)
