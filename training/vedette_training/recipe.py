@@ -157,7 +157,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             fraction of them teaches as much in a fraction of the time. Calibration and test take windows as the gateway
             does.
         refit: Once the threshold is found, learn again from training and calibration part together: where history is short, the
-            latest of it is worth more than a threshold that is exact.
+            latest of it is worth more than a threshold that is exact. For detectors whose raw scores keep their scale, as pca's do.
         seed: Of everything in training that is left to chance.
     """
 
