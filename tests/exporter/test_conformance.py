@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
+from vedette import runtimes
 from vedette.contract import bundle as bundles
 from vedette.contract.bundle import Bundle
 from vedette.contract.errors import BundleError
@@ -121,3 +122,19 @@ def test_model_of_another_training_is_refused(folder: Path, kind: str, make_run:
     shutil.copy(other / stage.file, tampered)
     with pytest.raises(BundleError, match=r"parity: .*\d+ of \d+ windows score differently .* no bundle was made"):
         pack(tampered, None, None)
+
+
+def test_an_autoencoder_gives_the_same_whatever_sizes_of_batches_went_before(make_run: MakeRun) -> None:
+    """LiteRT gave wrong numbers for whole batches, now and then, after an interpreter was resized."""
+    packed = pack(make_run("lstm_autoencoder"), None, None)
+    opened = bundles.read(packed.data)
+    (stage,) = opened.manifest.stages
+    windows = np.concatenate([opened.golden_windows] * 20)[:600]
+    single = runtimes.load(stage, opened.files[stage.file])
+    expected = np.concatenate([single.run(windows[i : i + 1])[stage.output] for i in range(len(opened.golden_windows))])
+    expected = np.concatenate([expected] * 20)[:600]
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        runtime = runtimes.load(stage, opened.files[stage.file])
+        for size in rng.integers(1, 600, 30).tolist():
+            np.testing.assert_array_equal(runtime.run(windows[:size])[stage.output], expected[:size])
