@@ -76,7 +76,7 @@ def train_as_the_notebook(found: Windows, seconds: float) -> Way:
     model.fit(_Generator(found.rows, starts[: 2 * NOTEBOOK_BATCH]), shuffle=False, verbose=0)
     done, began = 0, time.monotonic()
     while time.monotonic() - began < seconds:
-        some = starts[done % learnt :][: _CHUNK * NOTEBOOK_BATCH]
+        some = starts[(done + np.arange(_CHUNK * NOTEBOOK_BATCH)) % learnt]
         model.fit(_Generator(found.rows, some), shuffle=False, verbose=0)
         done += len(some) // NOTEBOOK_BATCH * NOTEBOOK_BATCH
     took_s = time.monotonic() - began
@@ -148,9 +148,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{name}: skipped, {entities.missing('smd')}", file=sys.stderr)
             continue
         rows += measure(name, found, given.seconds)
+        print(figures.table([figures.Line("training", row) for row in rows]), flush=True)
     versions = machine.versions(sys.executable, ["tensorflow-cpu", "keras", "numpy"])
     result = Figures(commit=machine.commit(), machine=machine.machine(), versions=versions, rows=tuple(rows))
-    print(figures.table([figures.Line("training", row) for row in rows]))
     figures.write(result, figures.FOLDER / "training.json")
     return 0
 
