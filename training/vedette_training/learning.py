@@ -74,7 +74,9 @@ def learn(model: Any, lesson: Lesson, schedule: Schedule, workshop: Workshop) ->
     data = _Data(lesson, schedule.batch)
     watched = data.read(np.arange(learnt, count)) if learnt < count else None
     progress = _Progress(workshop.checkpoints, model)
-    epochs_before, epoch_s = len(progress.losses), []
+    epochs_before = len(progress.losses)
+    learning_s: list[float] = []
+    epoch_s: list[float] = []
     with tqdm(total=schedule.epochs, initial=epochs_before, desc="training", unit=" epochs", disable=None, leave=False) as bar:
         for epoch in range(epochs_before, schedule.epochs):
             if schedule.patience is not None and progress.epochs_without_gain() >= schedule.patience:
@@ -82,9 +84,12 @@ def learn(model: Any, lesson: Lesson, schedule: Schedule, workshop: Workshop) ->
             _seed_epoch(model, workshop.seed, epoch)
             started = time.monotonic()
             order = np.random.default_rng((workshop.seed, epoch)).permutation(learnt)
-            history = model.fit(data.read(order), validation_data=watched, shuffle=False, verbose=0, callbacks=[_Step(bar)]).history
-            progress.add(model, history["loss"][0], history["val_loss"][0] if watched else None)
-            bar.set_postfix({name: f"{values[0]:.4f}" for name, values in history.items()}, refresh=False)
+            loss_now = model.fit(data.read(order), shuffle=False, verbose=0, callbacks=[_Step(bar)]).history["loss"][0]
+            learning_s.append(time.monotonic() - started)
+            validation_loss = float(model.evaluate(watched, verbose=0)) if watched else None
+            progress.add(model, loss_now, validation_loss)
+            shown = {"loss": loss_now} | ({} if validation_loss is None else {"validation": validation_loss})
+            bar.set_postfix({name: f"{value:.4f}" for name, value in shown.items()}, refresh=False)
             bar.update()
             epoch_s.append(time.monotonic() - started)
     if schedule.patience is not None and watched:
@@ -93,7 +98,7 @@ def learn(model: Any, lesson: Lesson, schedule: Schedule, workshop: Workshop) ->
         loss=tuple(progress.losses),
         validation_loss=tuple(progress.validation_losses),
         baseline=data.baseline(learnt) if watched else None,
-        windows_per_s=round(learnt / float(np.median(epoch_s)), 1) if epoch_s else 0.0,
+        windows_per_s=round(learnt / float(np.median(learning_s)), 1) if learning_s else 0.0,
         epoch_s=tuple(epoch_s),
     )
 

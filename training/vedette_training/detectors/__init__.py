@@ -41,8 +41,8 @@ class Curve(msgspec.Struct, frozen=True, kw_only=True):
         loss: On what was learnt from.
         validation_loss: On what was only watched; empty where nothing was.
         baseline: The validation loss of a model that knows nothing: of always giving the mean, or the share of the anomalous.
-        windows_per_s: How fast, in the median epoch, its validation included.
-        epoch_s: How long each epoch took; those from before a training was resumed are not in it.
+        windows_per_s: How fast, in the median epoch, its validation not counted.
+        epoch_s: How long each epoch took, with its validation; those from before a training was resumed are not in it.
     """
 
     loss: tuple[float, ...]
