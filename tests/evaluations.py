@@ -143,8 +143,6 @@ def judge(labelled: Labelled, scores: Scores, manifest: Manifest) -> Judged:
         alerts=alerts,
         kept=kept,
         windows=np.zeros((len(kept), STEPS, 3), dtype=np.float32),
-        raw=np.zeros((len(labelled.devices), 3)),
-        counts={"late": 3, "waiting": 60, "restarted": 0, "missing": 14},
     )
 
 

@@ -144,8 +144,6 @@ def _threshold(run: Run) -> Iterator[str]:
         rate = asked.alerts_per_day
         every = f"one in {1 / rate:.3g} days" if rate < 1 else f"{rate:.3g} a day"
         yield f"Where one device, all being well, should raise {every} by the agent's default rule."
-    if asked.adapt is not None:
-        yield f"Each device goes on adapting on its gateway: half of what counts is of its last {asked.adapt:g} windows."
     if tail is not None and asked.alerts_per_day is not None:
         yield (
             f"Held-out normal data, {tail.device_days:.3g} device-days, has {_count(tail.count, 'peak')} over {tail.level:.4g}; a "
@@ -158,7 +156,8 @@ def _threshold(run: Run) -> Iterator[str]:
     if asked.adapt is not None:
         yield (
             "What counts is how rare a score is among the device's own recent ones (-log10 of the share that scores as high): it forgets "
-            f"with a half-life of {_count(asked.adapt, 'window')}, so what changes for good is told as drift and then is strange no longer."
+            f"with a half-life of {_count(asked.adapt, 'window')}, so what changes for good is strange no longer; "
+            "the agent counts it as shifted."
         )
     if run.recipe.refit:
         yield "Once the threshold was found, the detector learnt again from the training and the calibration part together."

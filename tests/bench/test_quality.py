@@ -13,7 +13,7 @@ from vedette_training import recipe
 @pytest.mark.parametrize(("dataset", "floor"), [("smd", 0.85), ("skab", 0.95)])
 def test_the_default_recipe_finds_what_it_found(dataset: entities.Dataset, floor: float) -> None:
     if why := entities.missing(dataset):
-        pytest.skip(why)
+        pytest.skip(reason=why)
     entity = next(entities.read(dataset))
     outcome = quality.score(entity, quality.adapted(recipe.load("telemetry"), entity, Subject(None)))
     assert outcome.average_precision > floor
@@ -25,7 +25,7 @@ def test_the_default_recipe_finds_what_it_found(dataset: entities.Dataset, floor
 
 def test_the_streaming_recipe_scores_a_series_and_its_figures_name_what_they_are() -> None:
     if why := entities.missing("nab"):
-        pytest.skip(why)
+        pytest.skip(reason=why)
     found = quality.measure(Settings(entities.DATA, ("nab", "smap"), (DEFAULT,), at_most=8))
     assert all(np.isfinite(row.value) for row in found.rows)
     assert {row.name for row in found.rows if row.bar} <= set(quality.BARS)
@@ -51,7 +51,7 @@ def test_parts_end_where_an_entity_says() -> None:
 
 def test_figures_of_a_quick_run_can_be_read_back(tmp_path: Path) -> None:
     if why := entities.missing("skab"):
-        pytest.skip(why)
+        pytest.skip(reason=why)
     path = tmp_path / "quality.json"
     assert quality.main(["--dataset", "skab", "smap", "--quick", "-o", str(path)]) == 0
     rows = {row.name: row for row in figures.read(path).rows}

@@ -108,13 +108,13 @@ def test_model_card_travels_with_it(bundle: Bundle) -> None:
 
 def test_equal_runs_give_equal_bytes(packed: Packed, folder: Path, kind: str) -> None:
     if kind in SLOW:
-        pytest.skip("others are the same code in a third of the time")
+        pytest.skip(reason="others are the same code in a third of the time")
     assert pack(folder, None, None).data == packed.data
 
 
 def test_model_of_another_training_is_refused(folder: Path, kind: str, make_run: MakeRun, tmp_path: Path) -> None:
     if kind in (*SLOW, "hybrid-all"):
-        pytest.skip("others are the same code in a third of the time")
+        pytest.skip(reason="others are the same code in a third of the time")
     other = make_run(kind, 2)
     run = runs.read(folder)[0]
     stage = next(stage for stage in run.stages if stage.calibration)

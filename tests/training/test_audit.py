@@ -278,7 +278,7 @@ def test_file_that_was_given_twice_is_noted_where_no_copy_crosses(recipe: Recipe
 
 def test_coarse_values_that_repeat_are_no_duplicates(recipe: Recipe) -> None:
     read = clean()
-    coarse = with_column(read, 0, [round(v[0]) for v in read.values])  # type: ignore[arg-type]
+    coarse = with_column(read, 0, [round(v[0]) for v in read.values])  # type: ignore[arg-type] # because a value may be text
     assert find(coarse, recipe) == ()
     (finding,) = [finding for finding in find(coarse, recipe, RANDOM) if finding.kind == "duplicates"]
     assert finding.severity == "note"
@@ -310,9 +310,9 @@ def test_devices_that_differ_by_nature_are_no_drift_but_one_unlike_all_others_is
     split = Split(by="device", train=0.6, calibrate=0.2, seed=1)
     tested = {read.devices[i] for i in np.flatnonzero(dataset.divide(read, split)["test"])}
     own = {f"d{k}": float(k % 4) * 3 for k in range(DEVICES)}
-    varied = with_column(read, 0, [v[0] + own[d] for v, d in zip(read.values, read.devices, strict=True)])  # type: ignore[operator]
+    varied = with_column(read, 0, [v[0] + own[d] for v, d in zip(read.values, read.devices, strict=True)])  # type: ignore[operator] # because a value may be text
     assert "drift" not in kinds(find(varied, recipe, split))
-    strange = with_column(read, 0, [v[0] + 20 * (d in tested) for v, d in zip(read.values, read.devices, strict=True)])  # type: ignore[operator]
+    strange = with_column(read, 0, [v[0] + 20 * (d in tested) for v, d in zip(read.values, read.devices, strict=True)])  # type: ignore[operator] # because a value may be text
     assert kinds(find(strange, recipe, split))["drift"] == "warning"
 
 
@@ -404,7 +404,7 @@ def test_devices_with_too_few_readings_gaps_and_clocks_that_go_back_are_counted(
 
 def test_same_seed_finds_the_same(recipe: Recipe) -> None:
     read = clean(100_000)
-    moved = with_column(read, 0, [v[0] + i / 40_000 for i, v in enumerate(read.values)])  # type: ignore[operator]
+    moved = with_column(read, 0, [v[0] + i / 40_000 for i, v in enumerate(read.values)])  # type: ignore[operator] # because a value may be text
     assert find(moved, recipe) == find(moved, recipe)
     assert "drift" in kinds(find(moved, recipe))
 

@@ -78,8 +78,6 @@ def judged(labelled: Labelled, alerts: list[Alert], scores: npt.NDArray[np.float
         alerts=alerts,
         kept=np.zeros(0, np.intp),
         windows=np.zeros((0, 1, 1), np.float32),
-        raw=np.zeros((count, 1)),
-        counts={},
     )
 
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from vedette.alerts import Alert, Judge, Model
 from vedette.config import Alerts
 from vedette.contract.bundle import Bundle
-from vedette.contract.features import Raw, Rows
+from vedette.contract.features import Rows
 from vedette.contract.scores import Scorer, Scores
 from vedette.detector import Detector
 from vedette_training.run import Labelled
@@ -33,8 +33,6 @@ class Judged(NamedTuple):
         alerts: In order; every `new`, `update` and `end`.
         kept: Positions among the n of the windows in `windows`: all of them, or KEPT_WINDOWS drawn at random.
         windows: float32 `(k, steps, columns)`.
-        raw: The readings' values, encoded, float64 `(readings, features)`.
-        counts: The windower's and the encoder's counters.
     """
 
     devices: list[str]
@@ -45,8 +43,6 @@ class Judged(NamedTuple):
     alerts: list[Alert]
     kept: npt.NDArray[np.intp]
     windows: Rows
-    raw: Raw
-    counts: dict[str, int]
 
 
 def judge(bundle: Bundle, scorer: Scorer, labelled: Labelled, rules: Alerts, seed: int = 0) -> Judged:
@@ -68,7 +64,7 @@ def judge(bundle: Bundle, scorer: Scorer, labelled: Labelled, rules: Alerts, see
     manifest = bundle.manifest
     alarm = Judge(rules, "evaluation", "evaluation", Model(name=manifest.name, version=manifest.version), devices)
     keep = _Reservoir(np.random.default_rng(seed))
-    positions, scores, raw = [], [], []
+    positions, scores = [], []
     alerts: list[Alert] = []
     with tqdm(total=len(readings), desc="judging", unit=" readings", disable=None, leave=False) as bar:
         for start in range(0, len(readings), READINGS_AT_ONCE):
@@ -79,10 +75,8 @@ def judge(bundle: Bundle, scorer: Scorer, labelled: Labelled, rules: Alerts, see
                 alerts += alarm.judge(some[position].device, some[position].time, score)
             positions.append(scored.positions + start)
             scores.append(scored.scores)
-            raw.append(scored.raw)
             bar.update(len(some))
     at = np.concatenate(positions) if positions else np.zeros(0, dtype=np.intp)
-    windower = detector.windower
     return Judged(
         devices=[labelled.devices[i] for i in at.tolist()],
         times=np.array(labelled.times)[at],
@@ -92,8 +86,6 @@ def judge(bundle: Bundle, scorer: Scorer, labelled: Labelled, rules: Alerts, see
         alerts=alerts,
         kept=keep.places(),
         windows=keep.windows(),
-        raw=np.concatenate(raw),
-        counts={"late": windower.late, "waiting": windower.waiting, "restarted": windower.restarted, **detector.encoder.counts},
     )
 
 

@@ -14,8 +14,6 @@ from vedette_training.study import Study
 
 MAX_DEVICES = 8
 
-NO_CURVE = "no curve: the test data holds windows of one class only"
-
 
 class StudySection(NamedTuple):
     """The latent study, or why a part of it is not there."""
