@@ -16,6 +16,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from vedette_training.detectors import Curve, Workshop
+from vedette_training.models.block_lstm import quickened
 from vedette_training.windows import Windows
 
 _PROGRESS = "progress.json"
@@ -57,7 +58,7 @@ def set_seed(seed: int) -> None:
 
 
 def learn(model: Any, lesson: Lesson, schedule: Schedule, workshop: Workshop) -> Curve:
-    """Fit a compiled-here Keras model; its weights are changed in place.
+    """Fit a Keras model; its weights are changed in place.
 
     Args:
         model: keras.Model of one window. Its one output is log-odds `(n, 1)` in a dict, or the window given back.
@@ -66,14 +67,15 @@ def learn(model: Any, lesson: Lesson, schedule: Schedule, workshop: Workshop) ->
         workshop: Its checkpoints, if there are any of this training, are gone on from.
     """
     loss = keras.losses.BinaryCrossentropy(from_logits=True) if schedule.loss == "log_odds" else "mse"
+    learner = quickened(model)
     # Without XLA: compiling recurrent layers takes longer than it saves.
-    model.compile(keras.optimizers.Adam(schedule.learning_rate), loss=loss, jit_compile=False)
+    learner.compile(keras.optimizers.Adam(schedule.learning_rate), loss=loss, jit_compile=False)
     count = len(lesson.windows)
     learnt = count - int(count * schedule.validation)
-    model.optimizer.build(model.trainable_variables)  # or a checkpoint would find no place for its state
+    learner.optimizer.build(learner.trainable_variables)  # or a checkpoint would find no place for its state
     data = _Data(lesson, schedule.batch)
     watched = data.read(np.arange(learnt, count)) if learnt < count else None
-    progress = _Progress(workshop.checkpoints, model)
+    progress = _Progress(workshop.checkpoints, learner)
     epochs_before = len(progress.losses)
     learning_s: list[float] = []
     epoch_s: list[float] = []
@@ -81,19 +83,20 @@ def learn(model: Any, lesson: Lesson, schedule: Schedule, workshop: Workshop) ->
         for epoch in range(epochs_before, schedule.epochs):
             if schedule.patience is not None and progress.epochs_without_gain() >= schedule.patience:
                 break
-            _seed_epoch(model, workshop.seed, epoch)
+            _seed_epoch(learner, workshop.seed, epoch)
             started = time.monotonic()
             order = np.random.default_rng((workshop.seed, epoch)).permutation(learnt)
-            loss_now = model.fit(data.read(order), shuffle=False, verbose=0, callbacks=[_Step(bar)]).history["loss"][0]
+            loss_now = learner.fit(data.read(order), shuffle=False, verbose=0, callbacks=[_Step(bar)]).history["loss"][0]
             learning_s.append(time.monotonic() - started)
-            validation_loss = float(model.evaluate(watched, verbose=0)) if watched else None
-            progress.add(model, loss_now, validation_loss)
+            validation_loss = float(learner.evaluate(watched, verbose=0)) if watched else None
+            progress.add(learner, loss_now, validation_loss)
             shown = {"loss": loss_now} | ({} if validation_loss is None else {"validation": validation_loss})
             bar.set_postfix({name: f"{value:.4f}" for name, value in shown.items()}, refresh=False)
             bar.update()
             epoch_s.append(time.monotonic() - started)
     if schedule.patience is not None and watched:
-        progress.restore_best(model)
+        progress.restore_best(learner)
+    model.set_weights(learner.get_weights())
     return Curve(
         loss=tuple(progress.losses),
         validation_loss=tuple(progress.validation_losses),

@@ -30,7 +30,7 @@ class LstmAutoencoder(Settings, frozen=True, kw_only=True, tag="lstm_autoencoder
     dropout: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.02
     error: Literal["window", "last"] = "window"
     epochs: Count = 20
-    batch: Count = 256
+    batch: Count = 64
     learning_rate: Annotated[float, msgspec.Meta(gt=0)] = 0.005
     validation: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.2
     patience: Count = 5
