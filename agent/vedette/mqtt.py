@@ -102,7 +102,9 @@ class Connection:
         if self._client.is_connected():
             farewell = self._client.publish(self._status_topic, "offline", qos=1, retain=True)
             deadline = time.monotonic() + timeout_s
-            while self._client.is_connected() and not farewell.is_published() and time.monotonic() < deadline:
+            # Where the connection went down in between, is_published would raise; the last will says offline then.
+            sent = farewell.rc == MQTTErrorCode.MQTT_ERR_SUCCESS
+            while sent and self._client.is_connected() and not farewell.is_published() and time.monotonic() < deadline:
                 time.sleep(0.01)
         self._client.disconnect()
         self._client.loop_stop()
