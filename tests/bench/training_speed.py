@@ -2,8 +2,8 @@
 
 Both have the same network, windows, validation part and optimiser, in one process, one after the other. The notebook's way: a Keras
 Sequence that slices 16 windows a step out of an array. First it trains for a while and says what validation loss it has come to; then
-ours trains until it is as low. The notebook's Adam(0.05) learns nothing on either data, so it gets our rate: what is compared is how it
-is trained, not what.
+ours trains all its epochs, and what counts is when it was as low. The notebook's Adam(0.05) learns nothing on either data, so it gets
+our rate: what is compared is how it is trained, not what.
 """
 
 import argparse

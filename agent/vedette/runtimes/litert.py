@@ -34,8 +34,7 @@ class LiteRT:
 
     def __init__(self, model: bytes) -> None:
         self._model = model
-        self._sized: dict[tuple[int, ...], _Sized] = {}
-        self._output_names = _Sized(model).names
+        self._sized = {1: _Sized(model, 1)}
 
     def run(self, windows: Rows) -> Mapping[str, npt.NDArray[np.float32]]:
         """Run the model.
@@ -54,44 +53,41 @@ class LiteRT:
         try:
             while start < len(windows):
                 size = next(size for size in SIZES if size <= len(windows) - start)
-                parts.append(self._of(size, windows.shape[1:]).run(windows[start : start + size]))
+                parts.append(self._of(size).run(windows[start : start + size]))
                 start += size
         except (ValueError, RuntimeError) as error:
             raise ScoreError(f"LiteRT, input of shape {windows.shape}: {error}") from error
-        return parts[0] if len(parts) == 1 else {name: np.concatenate([part[name] for part in parts]) for name in self._output_names}
+        return parts[0] if len(parts) == 1 else {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def _of(self, size: int, shape: tuple[int, ...]) -> "_Sized":
+    def _of(self, size: int) -> "_Sized":
         """The interpreter for batches of this size, made when it is first needed."""
-        sized = self._sized.get((size, *shape))
-        if sized is None:
-            sized = _Sized(self._model)
-            sized.allocate((size, *shape))
-            self._sized[size, *shape] = sized
-        return sized
+        if size not in self._sized:
+            self._sized[size] = _Sized(self._model, size)
+        return self._sized[size]
 
 
 class _Sized:
     """One interpreter, for batches of one size."""
 
-    def __init__(self, model: bytes) -> None:
+    def __init__(self, model: bytes, size: int) -> None:
         try:
             self._interpreter = Interpreter(model_content=model, num_threads=1)
-            (signature,) = self._interpreter.get_signature_list()
-            runner = self._interpreter.get_signature_runner(signature)
-            self._outputs = {name: detail["index"] for name, detail in runner.get_output_details().items()}
-            (self._input,) = (detail["index"] for detail in runner.get_input_details().values())
+            self._input, shape, self._outputs = _signature(self._interpreter)
+            self._interpreter.resize_tensor_input(self._input, (size, *shape[1:]), strict=True)
+            self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise ScoreError(f"LiteRT refuses the model: {error}") from error
-
-    @property
-    def names(self) -> list[str]:
-        return list(self._outputs)
-
-    def allocate(self, shape: tuple[int, ...]) -> None:
-        self._interpreter.resize_tensor_input(self._input, shape, strict=True)
-        self._interpreter.allocate_tensors()
 
     def run(self, windows: Rows) -> Mapping[str, npt.NDArray[np.float32]]:
         self._interpreter.set_tensor(self._input, windows)
         self._interpreter.invoke()
         return {name: self._interpreter.get_tensor(index) for name, index in self._outputs.items()}
+
+
+def _signature(interpreter: Interpreter) -> tuple[int, tuple[int, ...], dict[str, int]]:
+    """The input's tensor and shape, and the outputs' tensors by name."""
+    # A function of its own, because the runner holds on to the interpreter, which cannot be allocated until it is gone.
+    (name,) = interpreter.get_signature_list()
+    runner = interpreter.get_signature_runner(name)
+    (given,) = runner.get_input_details().values()
+    return given["index"], tuple(given["shape"].tolist()), {name: detail["index"] for name, detail in runner.get_output_details().items()}

@@ -8,7 +8,15 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-_KERNEL = {"activation": "tanh", "recurrent_activation": "sigmoid", "use_bias": True, "dropout": 0.0, "recurrent_dropout": 0.0}
+_KERNEL = {
+    "activation": "tanh",
+    "recurrent_activation": "sigmoid",
+    "use_bias": True,
+    "dropout": 0.0,
+    "recurrent_dropout": 0.0,
+    "return_state": False,
+    "stateful": False,
+}
 """Settings of the LSTM layers that the kernel computes; others stay Keras' own."""
 
 
