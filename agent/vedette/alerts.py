@@ -87,10 +87,13 @@ class Judge:
         stream: Its name.
         model: The bundle that scores.
         max_devices: Cap on devices remembered at a time.
+
+    Attributes:
+        model: May be another from one batch to the next; an alert that is open keeps its id.
     """
 
     def __init__(self, rules: Alerts, gateway: str, stream: str, model: Model, max_devices: int) -> None:
-        self._rules, self._gateway, self._stream, self._model = rules, gateway, stream, model
+        self._rules, self._gateway, self._stream, self.model = rules, gateway, stream, model
         self._max_devices = max_devices
         self._episodes: OrderedDict[str, _Episode] = OrderedDict()
         self._over_mask = (1 << rules.raise_.n) - 1
@@ -154,7 +157,7 @@ class Judge:
         yield self._begin("anomaly", device, episode)
 
     def _begin(self, kind: Kind, device: str, episode: _Episode) -> Alert:
-        model = self._model
+        model = self.model
         # An anomaly's identity is as it was before there were other kinds.
         parts = [self._gateway, self._stream, device, model.name, model.version, repr(episode.time)]
         parts += ["drift"] if kind == "drift" else []
@@ -212,5 +215,5 @@ class Judge:
             time=time,
             ended=time if type_ == "end" else None,
             windows=episode.windows,
-            model=self._model,
+            model=self.model,
         )

@@ -48,6 +48,45 @@ class Rule:
         return f"{self.m} of {self.n}"
 
 
+class TrialLength:
+    """How long a new model is tried beside the one that is live: `10m`, `500 windows`, or `off`.
+
+    Attributes:
+        seconds: By the clock; None where windows count.
+        windows: That the new model has scored; None where the clock counts.
+    """
+
+    def __init__(self, seconds: float | None = None, windows: int | None = None) -> None:
+        self.seconds, self.windows = seconds, windows
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        """Read what the document holds; YAML takes a bare `off` for false.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        if value is False or value == "off":
+            return cls()
+        if isinstance(value, str) and (match := re.fullmatch(r"\s*([1-9]\d{0,8})\s+windows\s*", value)):
+            return cls(windows=int(match[1]))
+        try:
+            seconds = Duration.parse(value)
+        except ValueError as error:
+            raise ValueError(f"expected a duration such as 10m, a number such as 500 windows, or off, got {value!r}") from error
+        return cls(seconds=seconds or None)
+
+    def __bool__(self) -> bool:
+        """Whether there is a trial at all."""
+        return self.seconds is not None or self.windows is not None
+
+    def __repr__(self) -> str:
+        """In words."""
+        if self.windows is not None:
+            return f"{self.windows} windows"
+        return "off" if self.seconds is None else f"{self.seconds:g} s" if self.seconds < 60 else f"{self.seconds / 60:g} min"
+
+
 class Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What every part of the configuration is."""
 
@@ -216,6 +255,7 @@ class Config(Struct, frozen=True):
         prefix: What the agent's own topics start with.
         state_dir: Where bundles and undelivered alerts are kept; under systemd its StateDirectory.
         updates: Where signed bundles come from; without it bundles are installed by hand, signed or not.
+        trial: How long a new model is tried beside the one that is live before it takes its place.
         state_every: A device's state is published at most this often; 0 turns it off.
     """
 
@@ -225,6 +265,7 @@ class Config(Struct, frozen=True):
     alerts: Alerts = Alerts()
     limits: Limits = Limits()
     updates: Updates | None = None
+    trial: TrialLength = TrialLength(seconds=600)
     prefix: TopicPrefix = "vedette"
     state_dir: str = msgspec.field(default_factory=lambda: os.environ.get("STATE_DIRECTORY", "/var/lib/vedette"))
     state_every: Duration = Duration(10)

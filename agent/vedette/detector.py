@@ -100,6 +100,19 @@ class Detector:
         scores = self._scorer.combine_adapted(self.adapter.adapt(self._smoother.smooth(raw_scores, batch), batch))
         return Scored(batch.positions, batch.windows, scores, raw)
 
+    def counts(self) -> dict[str, int]:
+        """`windows`, `waiting`, `late`, `restarted` and `evicted` of the windower, `values.REASON` of the encoder."""
+        windower = self.windower
+        return {
+            **{name: getattr(windower, name) for name in ("windows", "waiting", "late", "restarted", "evicted")},
+            **{f"values.{reason}": count for reason, count in self.encoder.counts.items()},
+        }
+
+    def take_over(self, other: "Detector") -> None:
+        """Go on with another's windows, where both look at the same features in the same windows; otherwise windows fill anew."""
+        if self.encoder.spec == other.encoder.spec and self.windower.spec == other.windower.spec:
+            self.windower.take_over(other.windower)
+
     def explain(self, window: Rows, raw: npt.NDArray[np.float64]) -> tuple[Cause, ...]:
         """The features that have most to do with a window's score, by baseline substitution: each in turn is taken from typical
         windows, and what that takes off the score, on average, is its part.

@@ -13,9 +13,10 @@ from typing import NamedTuple
 import msgspec
 
 from vedette.alerts import Alert, Judge, Model
-from vedette.config import Config, Limits, Stream
+from vedette.config import Config, Stream
 from vedette.contract.bundle import Bundle
 from vedette.contract.errors import ConfigError, ReadingError, ScoreError
+from vedette.contract.manifest import Manifest
 from vedette.contract.readings import JsonDecoder, Message, Reading
 from vedette.contract.scores import Scorer
 from vedette.detector import Detector, Scored
@@ -44,26 +45,40 @@ class StreamPipeline:
 
     Args:
         stream: As configured.
+        decoder: Takes payloads of this stream apart for this model.
         judge: Decides on alerts.
-        bundle: Its model, verified.
-        scorer: The bundle's loaded models.
-        limits: Caps.
-
-    Raises:
-        ValueError: the payload mapping does not fit the model's features.
+        detector: Scores with the model.
+        max_payload: In bytes; a longer one is refused.
+        explains: Whether alerts get their reasons, which take some scoring.
 
     Attributes:
         counts: `received`, `readings`, `scored`, `alerts` and `rejected.REASON`; `stats` has the rest.
     """
 
-    def __init__(self, stream: Stream, judge: Judge, bundle: Bundle, scorer: Scorer, limits: Limits) -> None:
+    def __init__(
+        self, stream: Stream, decoder: JsonDecoder, judge: Judge, detector: Detector, max_payload: int, *, explains: bool = True
+    ) -> None:
         self.name = stream.name
         self.filter = stream.filter
+        self.decoder = decoder
         self.judge = judge
-        self.detector = Detector(bundle, scorer, limits.devices)
+        self.detector = detector
         self.counts: Counter[str] = Counter()
-        self._decoder = JsonDecoder(stream.payload, bundle.manifest.features, stream.device.field if stream.device else None)
-        self._max_payload = limits.payload
+        self._before: Counter[str] = Counter()
+        self._max_payload = max_payload
+        self._explains = explains
+
+    def adopt(self, other: "StreamPipeline") -> None:
+        """Go on with another's model, between two batches: alerts that are open and all counters stay, and so do the devices' windows
+        where both models look at the same features in the same windows.
+        """
+        counted = self._model_counts()
+        other.detector.take_over(self.detector)
+        self.detector, self.decoder = other.detector, other.decoder
+        self.judge.model = other.judge.model
+        # What the new detector has counted so far, on trial, this one has counted as well.
+        for name in counted | (now := self.detector.counts()):
+            self._before[name] = counted.get(name, 0) - now.get(name, 0)
 
     def process(self, devices: Sequence[str], messages: Sequence[Message]) -> Outcome:
         """Take messages of this stream, each with the device that its topic names, all the way."""
@@ -80,26 +95,31 @@ class StreamPipeline:
         return self._judge(readings, scored)
 
     def stats(self) -> dict[str, int]:
-        """The counters, with those that the windower and the encoder keep."""
-        windower, encoder = self.detector.windower, self.detector.encoder
+        """The counters, with those that the detector keeps."""
+        model = self._model_counts()
         return {
             **{name: self.counts[name] for name in ("received", "readings", "scored")},
-            "waiting": windower.waiting,
-            "late": windower.late,
-            "failed": windower.windows - self.counts["scored"],
-            "devices": len(windower),
-            "restarted": windower.restarted,
-            "evicted": windower.evicted,
+            "waiting": model["waiting"],
+            "late": model["late"],
+            "failed": model["windows"] - self.counts["scored"],
+            "devices": len(self.detector.windower),
+            "restarted": model["restarted"],
+            "evicted": model["evicted"],
             "alerts": self.counts["alerts"],
             "open": self.judge.open_alerts(),
             "shifted": self.detector.adapter.shifted(),
-            **{f"values.{reason}": count for reason, count in sorted(encoder.counts.items()) if count},
+            **{name: count for name, count in sorted(model.items()) if name.startswith("values.") and count},
             **{name: count for name, count in sorted(self.counts.items()) if name.startswith("rejected.")},
         }
 
+    def _model_counts(self) -> dict[str, int]:
+        """What the present detector and those before it have counted."""
+        now = self.detector.counts()
+        return {name: now.get(name, 0) + self._before[name] for name in {**now, **self._before}}
+
     def _decode(self, devices: Sequence[str], messages: Sequence[Message]) -> list[Reading]:
         readings = []
-        decode = self._decoder.decode
+        decode = self.decoder.decode
         for device, (_, payload, arrived) in zip(devices, messages, strict=True):
             try:
                 if len(payload) > self._max_payload:
@@ -118,10 +138,8 @@ class StreamPipeline:
             score = float(scored.scores[window])
             scores.append(Score(self.name, reading.device, reading.time, score))
             for alert in self.judge.judge(reading.device, reading.time, score):
-                if alert.type == "end":
-                    alerts.append(alert)
-                    continue
-                alerts.append(self._explained(alert, scored, window))
+                wants_reasons = self._explains and alert.type != "end"
+                alerts.append(self._explained(alert, scored, window) if wants_reasons else alert)
         self.counts["alerts"] += len(alerts)
         return Outcome(scores, alerts)
 
@@ -135,12 +153,32 @@ class StreamPipeline:
         return msgspec.structs.replace(alert, explanation=causes)
 
 
+def check_fit(config: Config, manifest: Manifest) -> None:
+    """Make sure that the streams which use a model can feed a bundle of it.
+
+    Raises:
+        ConfigError: a stream's payload mapping does not fit the bundle's features.
+    """
+    for index, stream in enumerate(config.streams):
+        if stream.model == manifest.name:
+            _decoder(index, stream, manifest)
+
+
+def _decoder(index: int, stream: Stream, manifest: Manifest) -> JsonDecoder:
+    try:
+        return JsonDecoder(stream.payload, manifest.features, stream.device.field if stream.device else None)
+    except ValueError as error:
+        raise ConfigError(f"streams[{index}].payload.{error}") from error
+
+
 class Pipeline:
     """All streams of an agent.
 
     Args:
         config: The agent's.
         open_model: Gives a model's verified bundle and its loaded models.
+        only: Streams of other models are left out.
+        explains: Whether alerts get their reasons.
 
     Raises:
         ConfigError: a stream's model is not there, or its mapping does not fit the model.
@@ -149,21 +187,31 @@ class Pipeline:
         unmatched: Messages whose topic no stream wants.
     """
 
-    def __init__(self, config: Config, open_model: Callable[[str], tuple[Bundle, Scorer]]) -> None:
+    def __init__(
+        self, config: Config, open_model: Callable[[str], tuple[Bundle, Scorer]], only: str | None = None, *, explains: bool = True
+    ) -> None:
         self.streams: list[StreamPipeline] = []
         self.unmatched = 0
+        limits = config.limits
         for index, stream in enumerate(config.streams):
+            if only not in {None, stream.model}:
+                continue
             try:
                 bundle, scorer = open_model(stream.model)
             except ConfigError as error:
                 raise ConfigError(f"streams[{index}].model: {error}") from error
+            decoder = _decoder(index, stream, bundle.manifest)
             model = Model(name=bundle.manifest.name, version=bundle.manifest.version)
-            judge = Judge(config.alerts, config.gateway, stream.name, model, config.limits.devices)
-            try:
-                self.streams.append(StreamPipeline(stream, judge, bundle, scorer, config.limits))
-            except ValueError as error:
-                raise ConfigError(f"streams[{index}].payload.{error}") from error
-        self._route = functools.lru_cache(maxsize=2 * config.limits.devices)(self._find_route)
+            judge = Judge(config.alerts, config.gateway, stream.name, model, limits.devices)
+            detector = Detector(bundle, scorer, limits.devices)
+            self.streams.append(StreamPipeline(stream, decoder, judge, detector, limits.payload, explains=explains))
+        self._route = functools.lru_cache(maxsize=2 * limits.devices)(self._find_route)
+
+    def adopt(self, other: "Pipeline") -> None:
+        """Go on with the models of another's streams; see `StreamPipeline.adopt`."""
+        streams = {stream.name: stream for stream in self.streams}
+        for stream in other.streams:
+            streams[stream.name].adopt(stream)
 
     def process(self, messages: Sequence[Message]) -> Outcome:
         """Take a batch of messages all the way, in the order of arrival."""

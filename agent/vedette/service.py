@@ -49,7 +49,7 @@ class Service:
         self._config = config
         self._on_scores = on_scores
         self._topics = AgentTopics(config.prefix, config.gateway)
-        self._pipeline = Pipeline(config, Store(Path(config.state_dir)).open_active)
+        self._pipeline = Pipeline(config, Store(Path(config.state_dir)).open_live)
         self._judges = {stream.name: stream.judge for stream in self._pipeline.streams}
         self._inbox = Inbox(config.limits.queue, patience_s=config.broker.keepalive / 2)
         self._spool = Spool(Path(config.state_dir) / "spool.db")

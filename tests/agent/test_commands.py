@@ -96,12 +96,45 @@ def test_the_lab_capture_replays_as_it_was_captured(tmp_path: Path) -> None:
     assert received == counters["streams"]["fridges"]["scored"] == 22
 
 
-def test_model_install_and_list(tmp_path: Path) -> None:
-    (tmp_path / "fridge.vedette").write_bytes(make_bundle())
-    done = vedette("model", "install", tmp_path / "fridge.vedette", "--state-dir", tmp_path / "state")
-    assert (done.returncode, done.stdout) == (0, "fridge 1.0.0 (isolation_forest) verified, proved on this machine and active\n")
-    listed = vedette("model", "list", "--json", "--state-dir", tmp_path / "state")
-    assert json.loads(listed.stdout) == [{"name": "fridge", "version": "1.0.0", "active": True}]
+def test_models_are_installed_listed_verified_and_taken_back(tmp_path: Path) -> None:
+    def model(*arguments: str | Path, code: int = 0) -> str:
+        done = vedette("model", *arguments, "--state-dir", tmp_path / "state")
+        assert done.returncode == code, done.stderr
+        return done.stdout + done.stderr
+
+    for version in ("1.0.0", "1.1.0"):
+        path = tmp_path / f"fridge-{version}.vedette"
+        path.write_bytes(make_bundle(version=version))
+        assert model("install", path) == f"fridge {version} (isolation_forest) verified, proved on this machine and live\n"
+    assert model("install", path) == "fridge 1.1.0 is here already, as live\n"
+    assert model("list") == "fridge 1.1.0  live\nfridge 1.0.0  kept to go back to\n"
+    assert "fridge 1.1.0 (isolation_forest): whole\n32 golden windows score here as where they were made" in model("verify", "fridge")
+    assert json.loads(model("verify", path, "--json"))["version"] == "1.1.0"
+    assert model("rollback", "fridge") == "fridge 1.0.0 is live again; 1.1.0 is refused until somebody asks for it by hand\n"
+    (listed,) = json.loads(model("list", "--json"))
+    assert (listed["live"]["version"], listed["previous"]["version"], listed["candidate"]) == ("1.0.0", "1.1.0", None)
+    assert "fridge 1.1.0  refused" in model("list")
+    assert "rolled back by hand" in model("rollback", "fridge", code=1)
+    assert model("activate", "fridge", "1.1.0") == "fridge 1.1.0 is live\n"
+    assert "2.0.0 is not kept here (kept: 1.1.0, 1.0.0)" in model("activate", "fridge", "2.0.0", code=1)
+    assert "no model of that name" in model("verify", "pump", code=1)
+    path.write_bytes(path.read_bytes()[:-9])
+    assert "not a vedette bundle, or cut short" in model("install", path, code=1)
+
+
+def test_a_second_version_goes_on_trial_and_must_fit_the_streams(tmp_path: Path) -> None:
+    config = write_config(tmp_path, "mqtt://nobody")
+    for version in ("1.0.0", "1.1.0", "1.2.0"):
+        (tmp_path / f"{version}.vedette").write_bytes(make_bundle(version=version))
+    assert vedette("model", "install", tmp_path / "1.0.0.vedette", "-c", config).stdout.endswith("and live\n")
+    tried = vedette("model", "install", tmp_path / "1.1.0.vedette", "-c", config).stdout
+    assert tried.endswith("the agent tries it for 10 min beside the one that is live (at once: --now)\n")
+    assert vedette("model", "list", "-c", config).stdout == "fridge 1.0.0  live\nfridge 1.1.0  on trial\n"
+    assert vedette("model", "install", tmp_path / "1.2.0.vedette", "--now", "-c", config).stdout.endswith("and live\n")
+    wrong = write_config(tmp_path, "mqtt://nobody", streams=[{**STREAM, "payload": {"fields": {"humidity": "h"}}}])
+    done = vedette("model", "install", tmp_path / "1.1.0.vedette", "-c", wrong)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "streams[0].payload.fields" in done.stderr
 
 
 def test_usage_is_exit_2_and_help_is_exit_0() -> None:

@@ -60,9 +60,9 @@ def _finding(what: str, test: Callable[[], str]) -> Finding:
 
 def _check_models(agent: config.Config) -> str:
     store = Store(Path(agent.state_dir))
-    Pipeline(agent, store.open_active)
+    Pipeline(agent, store.open_live)
     names = sorted({stream.model for stream in agent.streams})
-    versions = [f"{n} {store.open_active(n)[0].manifest.version}" for n in names]
+    versions = [f"{n} {store.open_live(n)[0].manifest.version}" for n in names]
     return f"{', '.join(versions)}: whole, and scoring as where they were made"
 
 

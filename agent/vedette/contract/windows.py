@@ -5,7 +5,7 @@ window; every reading that is pushed is counted once, as `windows`, `waiting` or
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -122,6 +122,25 @@ class Windower:
             float32 `(steps, columns)`, oldest first: a view that the device's next push overwrites. None where no window is due.
         """
         return self._push(self._slot(device), time, row)
+
+    def take_over(self, other: "Windower") -> None:
+        """Go on with another's windows, which are of the same spec and columns; that one must not be used any more.
+
+        Args:
+            other: It has seen every reading that this one has, and maybe earlier ones. What is kept beside the windows by slot stays
+                right: a device that is known here keeps its slot.
+        """
+        for device, (rows, averages, newest, filled, since) in other.devices():
+            slot = self._slot(device)
+            self._rows[slot], self._averages[slot] = rows, averages
+            self._newest[slot], self._filled[slot], self._since[slot] = newest, filled, since
+
+    def devices(self) -> Iterator[tuple[str, tuple[Rows, npt.NDArray[np.float64], float, int, int]]]:
+        """What is kept of every device, the one least recently heard of first: its rows, its averages, the time of its newest reading,
+        how many readings its window has, and how many since the last one was due.
+        """
+        for device, slot in self._slots.items():
+            yield device, (self._rows[slot], self._averages[slot], self._newest[slot], self._filled[slot], self._since[slot])
 
     def _push(self, slot: int, time: float, row: Rows) -> Rows | None:
         newest = self._newest[slot]
