@@ -69,6 +69,7 @@ def opened(settings: Updates, state_dir: Path, now: float | None = None) -> Iter
         channel.refresh()
         yield channel
     finally:
+        _own(folder)
         os.close(lock)
 
 
@@ -249,6 +250,14 @@ def _lock(folder: int) -> None:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise UpdateError("another update is under way on this gateway; wait until it is done") from error
+
+
+def _own(folder: Path) -> None:
+    """Where root updates, leave to the agent's user what it must be able to change."""
+    if os.geteuid() == 0:
+        owner = folder.parent.stat()
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def _day(time: datetime) -> str:

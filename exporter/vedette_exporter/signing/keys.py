@@ -52,7 +52,8 @@ class KeyFolder:
             SigningError: there is none.
         """
         try:
-            found = {int(path.name.partition(".")[0]): path.read_bytes() for path in self._folder.glob("[0-9]*.root.json")}
+            paths = {path.name.partition(".")[0]: path for path in self._folder.glob("*.root.json")}
+            found = {int(version): path.read_bytes() for version, path in paths.items() if version.isdigit()}
         except OSError as error:
             raise SigningError(f"{error.filename}: {error.strerror}") from error
         if not found:

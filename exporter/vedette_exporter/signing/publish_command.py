@@ -67,12 +67,13 @@ def _publish(given: argparse.Namespace) -> int:
     lifetimes = Lifetimes(given.targets_days, given.online_days)
     state = Repository(given.repo, keys).sign(bundles, given.channel or ["stable"], lifetimes, now)
     names = {bundle.manifest.name for bundle, _ in bundles} or {place.name for place in state.heads}
-    if broker:
-        announce(broker, given.prefix, state.heads, names)
-    print(_json(state) if given.json else _tell(state))
+    print(_json(state) if given.json else _tell(state), flush=True)
     for role, expires in state.expires.items():
         if expires - now < _SOON:
             print(f"vedette: {role} expires {expires:%Y-%m-%d %H:%M} UTC, and gateways take no updates after that", file=sys.stderr)
+    # Last: it is published whether or not the broker is there to tell of it.
+    if broker:
+        announce(broker, given.prefix, state.heads, names)
     return 0
 
 
