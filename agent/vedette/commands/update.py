@@ -84,7 +84,7 @@ def update(store: Store, agent: Config, names: Sequence[str], source: str | None
 
 
 def _update(store: Store, agent: Config, channel: Channel, name: str, *, trial: bool) -> Outcome:
-    version = None
+    version: str | None = None
 
     def fits(manifest: Manifest) -> None:
         if (manifest.name, manifest.version) != (name, version):
