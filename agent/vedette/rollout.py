@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 SETTLE_S = 60.0
 """A model that has run for so long without bringing the agent down is trusted to."""
 
-_LOOK_S = 1.0
+_LOOK_S = 0.25
 _RETRY_S = 10.0
 
 
