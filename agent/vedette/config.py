@@ -14,6 +14,7 @@ import msgspec
 
 from vedette.contract import documents
 from vedette.contract.durations import Duration, Size
+from vedette.contract.manifest import Name
 from vedette.contract.readings import PayloadSpec
 from vedette.topics import TopicFilter
 
@@ -209,6 +210,43 @@ class Limits(Struct, frozen=True):
     queue: Count = 10_000
 
 
+class Updates(Struct, frozen=True):
+    """Where signed bundles come from. Where this is configured, nothing unsigned goes live.
+
+    Attributes:
+        repository: `https://HOST/PATH`, `http://…`, or a folder: what `vedette publish --repo` wrote, wherever it was carried.
+        root: The publisher's root.json, which says whom to trust; brought here by hand, once.
+        channel: Which bundles of the repository are for this gateway.
+        automatic: Whether an announcement on the broker starts an update.
+        delay: Such an update starts after a random time up to this, so that a fleet does not ask all at once.
+        ca_file: Certificates to trust instead of the system's, for https.
+    """
+
+    repository: str
+    root: str
+    channel: Name = "stable"
+    automatic: bool = False
+    delay: Duration = Duration(3600)
+    ca_file: str | None = None
+
+    def __post_init__(self) -> None:
+        check_repository(self.repository)
+
+
+def check_repository(repository: str) -> None:
+    """See that a repository is named in a way that can be followed.
+
+    Raises:
+        ValueError: it is neither a web address nor a folder's absolute path.
+    """
+    parts = urlsplit(repository)
+    web = parts.scheme in {"http", "https"} and parts.hostname
+    if not web and not repository.startswith("/"):
+        raise ValueError(f'repository: expected https://HOST/PATH, http://HOST/PATH or /A/FOLDER, got "{_without_password(repository)}"')
+    if web and (parts.query or parts.fragment or "@" in parts.netloc):
+        raise ValueError(f'repository: must not hold a user, a password, ? or #, got "{_without_password(repository)}"')
+
+
 class Config(Struct, frozen=True):
     """agent.yaml.
 
@@ -216,6 +254,7 @@ class Config(Struct, frozen=True):
         gateway: This gateway's name in topics and alerts.
         prefix: What the agent's own topics start with.
         state_dir: Where bundles and undelivered alerts are kept; under systemd its StateDirectory.
+        updates: Where signed bundles come from; without it bundles are installed by hand, signed or not.
         trial: How long a new model is tried beside the one that is live before it takes its place.
         state_every: A device's state is published at most this often; 0 turns it off.
     """
@@ -225,6 +264,7 @@ class Config(Struct, frozen=True):
     streams: tuple[Stream, ...]
     alerts: Alerts = Alerts()
     limits: Limits = Limits()
+    updates: Updates | None = None
     trial: TrialLength = TrialLength(seconds=600)
     prefix: TopicPrefix = "vedette"
     state_dir: str = msgspec.field(default_factory=lambda: os.environ.get("STATE_DIRECTORY", "/var/lib/vedette"))

@@ -10,7 +10,7 @@ import queue
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -173,14 +173,53 @@ def probe(broker: Broker, client_id: str, subscriptions: Sequence[tuple[str, int
         answers.put(explain_grants(subscriptions, reasons))
 
     client.on_connect, client.on_subscribe = connected, subscribed
+    _run_once(client, broker, answers, 1, timeout_s)
+
+
+def publish_once(broker: Broker, client_id: str, messages: Mapping[str, bytes], timeout_s: float) -> None:
+    """Connect, publish messages retained with QoS 1, wait until the broker has them all, then leave.
+
+    Args:
+        broker: Where and as whom.
+        client_id: Unless the broker's configuration names one.
+        messages: Payloads by topic.
+        timeout_s: For all of it.
+
+    Raises:
+        BrokerError: what the broker, or the way to it, refuses, and what to do.
+    """
+    answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    client = paho.Client(CallbackAPIVersion.VERSION2, client_id=broker.client_id or client_id, protocol=_PROTOCOLS[broker.protocol])
+    log_in(client, broker)
+
+    def connected(client: paho.Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
+        if reason.is_failure:
+            answers.put(f"refuses the connection: {explain_refusal(str(reason))}")
+            return
+        for topic, payload in messages.items():
+            client.publish(topic, payload, qos=1, retain=True)
+
+    def published(_client: Any, _data: Any, _mid: int, reason: ReasonCode, _properties: Any) -> None:
+        answers.put(f"refuses to publish: {explain_refusal(str(reason))}" if reason.is_failure else None)
+
+    client.on_connect, client.on_publish = connected, published
+    _run_once(client, broker, answers, len(messages), timeout_s)
+
+
+def _run_once(client: paho.Client, broker: Broker, answers: queue.SimpleQueue[str | None], expected: int, timeout_s: float) -> None:
+    """Connect a client, wait for as many answers or for one that is a fault, and disconnect it."""
     try:
         client.connect(broker.host, broker.port, keepalive=max(5, int(timeout_s)))
     except OSError as error:
         reason = error.strerror or error
         raise BrokerError(f"broker.url: {broker.url} cannot be reached: {reason}; is it running, is the port right?") from error
     client.loop_start()
+    deadline = time.monotonic() + timeout_s
+    fault = None
     try:
-        fault = answers.get(timeout=timeout_s)
+        while expected and not fault:
+            fault = answers.get(timeout=max(0.0, deadline - time.monotonic()))
+            expected -= 1
     except queue.Empty:
         fault = f"does not answer as an MQTT broker within {timeout_s:.0f} s; is the port right, does it want TLS (mqtts)?"
     finally:

@@ -255,6 +255,16 @@ class Store:
             if record.candidate and record.candidate.sha256 == sha256:
                 self._write(name, msgspec.structs.replace(record.with_refusal(record.candidate, reason), candidate=None))
 
+    def withdraw(self, name: str, sha256: str) -> None:
+        """End the candidate's trial, if it is still this one, without a word against it: its publisher has put another in its place.
+
+        Raises:
+            BundleError: the store cannot be written.
+        """
+        with self._changing(name) as record:
+            if record.candidate and record.candidate.sha256 == sha256:
+                self._write(name, msgspec.structs.replace(record, candidate=None))
+
     def begin(self, name: str, sha256: str) -> None:
         """Remember, before a bundle is loaded, that an agent begins to run it."""
         self._mark(name, sha256, lambda entry: msgspec.structs.replace(entry, starts=entry.starts + 1))

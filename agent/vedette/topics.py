@@ -88,6 +88,11 @@ class AgentTopics:
         return f"{self._root}/state/{stream}/{escape(device)}"
 
 
+def announcement(prefix: str, model: str) -> str:
+    """Where publishers retain what a model's channels point to."""
+    return f"{prefix}/models/{model}"
+
+
 def escape(device: str) -> str:
     """A device's name as one topic level or file name: percent-encoded outside `[A-Za-z0-9._-]`."""
     # quote leaves ~ alone, and a name of dots alone would be a folder.

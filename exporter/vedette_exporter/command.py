@@ -2,24 +2,20 @@
 
 import argparse
 import json
-import os
-import re
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vedette.contract.errors import BundleError, VedetteError
+from vedette_exporter.arguments import NAME, VERSION, checked
+from vedette_exporter.files import write_whole
 
 if TYPE_CHECKING:
     from vedette.contract.features import Rows
     from vedette.contract.scores import Scorer
     from vedette_exporter.parity import Parity
-
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
 def export(arguments: Sequence[str]) -> int:
@@ -44,8 +40,8 @@ def export(arguments: Sequence[str]) -> int:
         default=Path(),
         help="a .vedette file, or a folder to put NAME-VERSION.vedette in (default: here)",
     )
-    parser.add_argument("--name", type=_checked(_NAME, "lower-case letters, digits, . _ and -"), help="instead of the recipe's")
-    parser.add_argument("--version", type=_checked(_VERSION, "MAJOR.MINOR.PATCH"), help="instead of the recipe's")
+    parser.add_argument("--name", type=checked(NAME, "lower-case letters, digits, . _ and -"), help="instead of the recipe's")
+    parser.add_argument("--version", type=checked(VERSION, "MAJOR.MINOR.PATCH"), help="instead of the recipe's")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     options = parser.parse_args(arguments)
     try:
@@ -64,7 +60,10 @@ def _export(run: Path, output: Path, name: str | None, version: str | None, *, a
     print("converting and comparing with the original …", file=sys.stderr)
     packed = pack(run, name, version)
     path = output if output.suffix == bundle.SUFFIX else output / bundle.file_name(packed.manifest)
-    _write(path, packed.data)
+    try:
+        write_whole(path, packed.data)
+    except OSError as error:
+        raise BundleError(f"{path}: cannot write the bundle: {error.strerror}") from error
 
     # What counts is what is on the disk: read it back as a gateway would.
     written = bundle.open_bundle(path)
@@ -115,24 +114,6 @@ def _tell(parity: "Parity") -> str:
     return "\n".join(f"{'' if number else 'parity':<12}{line}" for number, line in enumerate(lines))
 
 
-def _write(path: Path, data: bytes) -> None:
-    """Write a file that is there whole or not at all."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            try:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-                Path(file.name).chmod(0o644)
-                Path(file.name).replace(path)
-            except BaseException:
-                Path(file.name).unlink()
-                raise
-    except OSError as error:
-        raise BundleError(f"{path}: cannot write the bundle: {error.strerror}") from error
-
-
 def _time_us(scorer: "Scorer", windows: "Rows", repeats: int = 50) -> float:
     """Microseconds a window: the median of some runs, on this machine."""
     scorer.score(windows)
@@ -142,14 +123,3 @@ def _time_us(scorer: "Scorer", windows: "Rows", repeats: int = 50) -> float:
         scorer.score(windows)
         took_s.append(time.perf_counter() - started)
     return sorted(took_s)[repeats // 2] / len(windows) * 1e6
-
-
-def _checked(pattern: re.Pattern[str], expected: str) -> Callable[[str], str]:
-    """An argument's type that takes what matches."""
-
-    def check(text: str) -> str:
-        if not pattern.fullmatch(text):
-            raise argparse.ArgumentTypeError(f'expected {expected}, got "{text}"')
-        return text
-
-    return check

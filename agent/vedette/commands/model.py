@@ -28,7 +28,7 @@ class _Gateway(NamedTuple):
 
 
 def model(arguments: Sequence[str]) -> int:
-    """Install, try, list, verify and take back the models on this gateway."""
+    """Install, update, try, list, verify and take back the models on this gateway."""
     options = parser("model", model.__doc__ or "")
     actions = options.add_subparsers(dest="action", required=True)
 
@@ -51,10 +51,16 @@ def model(arguments: Sequence[str]) -> int:
     activate.add_argument("version", metavar="VERSION")
     rollback = action("rollback", _rollback, "go back to the version that was live before, and refuse the present one")
     rollback.add_argument("name", metavar="NAME")
+    update = action("update", _update, "take what the publisher has signed for this gateway's channel")
+    update.add_argument("names", metavar="NAME", nargs="*", help="models (default: those of the configured streams)")
+    update.add_argument(
+        "--from", dest="source", metavar="DIR|URL", help="instead of the configured repository, such as a USB stick's folder"
+    )
+    update.add_argument("--now", action="store_true", help="live at once, without the trial that the configuration asks for")
 
     given = options.parse_args(arguments)
     agent = None if given.state_dir else config.load(given.config)
-    store = Store(given.state_dir or Path(agent.state_dir if agent else ""))
+    store = Store(given.state_dir or Path(agent.state_dir if agent else ""), signed_only=bool(agent and agent.updates))
     code: int = given.run(_Gateway(store, agent), given)
     return code
 
@@ -129,6 +135,18 @@ def _rollback(gateway: _Gateway, given: argparse.Namespace) -> int:
     facts = {"name": given.name, "live": entry.version, "refused": refused.version if refused else None}
     _print(given, facts, f"{given.name} {entry.version} is live again; {facts['refused']} is refused until somebody asks for it by hand")
     return 0
+
+
+def _update(gateway: _Gateway, given: argparse.Namespace) -> int:
+    if gateway.config is None:
+        raise ConfigError("vedette model update needs the configuration, which says whom to trust: give it -c FILE rather than --state-dir")
+    try:
+        from vedette.commands.update import update
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "vedette":
+            raise
+        raise ConfigError(f"vedette model update needs {error.name}, which is not installed: pip install 'vedette[updates]'") from error
+    return update(gateway.store, gateway.config, given.names, given.source, given)
 
 
 def _print(given: argparse.Namespace, facts: object, text: str | None) -> None:

@@ -50,3 +50,11 @@ class ScoreError(VedetteError):
 
 class BrokerError(VedetteError):
     """The broker cannot be used as configured."""
+
+
+class UpdateError(VedetteError):
+    """An update cannot be had or must not be trusted. What is live stays live."""
+
+
+class SigningError(VedetteError):
+    """Keys or a signed repository cannot be used as they are."""
