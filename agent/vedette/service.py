@@ -19,7 +19,8 @@ from vedette.health import ServiceManager, resident_bytes
 from vedette.inbox import Inbox
 from vedette.mqtt import Connection
 from vedette.outbox import Outbox
-from vedette.pipeline import Outcome, Pipeline, Score
+from vedette.pipeline import Outcome, Score
+from vedette.rollout import Rollout
 from vedette.spool import Spool
 from vedette.state import DeviceState, StateBoard
 from vedette.store import Store
@@ -49,9 +50,9 @@ class Service:
         self._config = config
         self._on_scores = on_scores
         self._topics = AgentTopics(config.prefix, config.gateway)
-        self._pipeline = Pipeline(config, Store(Path(config.state_dir)).open_live)
-        self._judges = {stream.name: stream.judge for stream in self._pipeline.streams}
         self._inbox = Inbox(config.limits.queue, patience_s=config.broker.keepalive / 2)
+        self._rollout = Rollout(config, Store(Path(config.state_dir)), wake=self._inbox.wake)
+        self._judges = {stream.name: stream.judge for stream in self._rollout.pipeline.streams}
         self._spool = Spool(Path(config.state_dir) / "spool.db")
         self._board = StateBoard(config.state_every, config.limits.devices)
         self._manager = ServiceManager(os.environ.get("NOTIFY_SOCKET"))
@@ -71,13 +72,15 @@ class Service:
         self._stats_due = self._started + config.stats_every
 
     def run(self) -> None:
-        """Run until `stop` is called; stops in the order of the flow: network, worker, alerts, database."""
+        """Run until `stop` is called; stops in the order of the flow: network, worker, models, alerts, database."""
         with ExitStack() as stack:
             try:
                 self._spool.open()
             except sqlite3.Error as error:
                 raise ConfigError(f"state_dir: {self._config.state_dir}/spool.db: {error}") from error
             stack.callback(self._spool.close)
+            self._rollout.start()
+            stack.callback(self._rollout.stop)
             self._connection.start()
             stack.callback(self._connection.stop)
             self._manager.notify("READY=1", "STATUS=scoring")
@@ -93,13 +96,15 @@ class Service:
 
     def _turn(self, timeout_s: float) -> None:
         messages = self._inbox.take(MAX_BATCH, timeout_s, LINGER_S)
+        self._rollout.advance()
         if messages:
-            outcome = self._pipeline.process(messages)
+            outcome = self._rollout.process(messages)
             if self._on_scores:
                 self._on_scores(outcome.scores)
             self._outbox.add(outcome.alerts)
             self._publish_states(outcome)
         self._outbox.deliver()
+        self._publish_reports()
         if time.monotonic() >= self._stats_due:
             self._stats_due += self._config.stats_every
             self._publish_stats()
@@ -121,7 +126,14 @@ class Service:
             state = DeviceState(score=round(score.score, 4), time=score.time, alert=alert)
             self._connection.publish(self._topics.state(score.stream, score.device), msgspec.json.encode(state), retain=True)
 
+    def _publish_reports(self) -> None:
+        for report in self._rollout.due_reports():
+            if self._connection.publish(self._topics.model(report.name), msgspec.json.encode(report), qos=1, retain=True) is None:
+                return
+            self._rollout.told(report)
+
     def _publish_stats(self) -> None:
+        self._rollout.refresh_reports()
         self._connection.publish(self._topics.stats, msgspec.json.encode(self.stats()))
 
     def stats(self) -> dict[str, object]:
@@ -133,7 +145,7 @@ class Service:
             "queued": len(self._inbox),
             "dropped": self._inbox.dropped,
             "spooled": len(self._outbox),
-            **self._pipeline.stats(),
+            **self._rollout.pipeline.stats(),
         }
 
 

@@ -75,6 +75,10 @@ class AgentTopics:
         self.status = f"{self._root}/status"
         self.stats = f"{self._root}/stats"
 
+    def model(self, name: str) -> str:
+        """Where a model's version, and how a trial of another does, is retained."""
+        return f"{self._root}/models/{name}"
+
     def alert(self, stream: str, device: str) -> str:
         """Where alerts about a device go."""
         return f"{self._root}/alerts/{stream}/{escape(device)}"

@@ -146,10 +146,11 @@ class Agent(Process):
         python: The gateway's.
         config: agent.yaml.
         monitor: Hears what the agent says.
+        options: Further arguments.
     """
 
-    def __init__(self, python: str, config: Path, monitor: "Monitor") -> None:
-        super().__init__([python, "-m", "vedette", "run", "-c", str(config)], config.with_suffix(".log"))
+    def __init__(self, python: str, config: Path, monitor: "Monitor", *options: str) -> None:
+        super().__init__([python, "-m", "vedette", "run", "-c", str(config), *options], config.with_suffix(".log"))
         self._monitor = monitor
         self._began = 0.0
 

@@ -134,3 +134,26 @@ def test_a_gap_makes_a_device_first_again_and_only_an_eviction_makes_it_new() ->
     batch = windower.push_batch(["a", "a", "a", "b", "a"], [0, 1, 100, 0, 101], np.zeros((5, 1), dtype=np.float32))
     assert batch.is_first.tolist() == [True, False, True, True, True]
     assert batch.is_new.tolist() == [True, False, False, True, True]
+
+
+@given(st.data())
+def test_windows_taken_over_go_on_as_if_nothing_had_happened(data: st.DataObject) -> None:
+    spec = WindowSpec(steps=3, stride=data.draw(st.integers(1, 2)), max_gap_s=100.0)
+    pushes = data.draw(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 1000), st.floats(-5, 5)), max_size=40))
+    cut, late = sorted((data.draw(st.integers(0, len(pushes))), data.draw(st.integers(0, len(pushes)))))
+    whole, before, after = (Windower(spec, 2, 10, averages=((1, 2.0),)) for _ in range(3))
+    found, expected = [], []
+    for number, (device, time, value) in enumerate(pushes):
+        row = np.array([value, value], dtype=np.float32)
+        expected.append((w := whole.push(device, time, row)) is not None and w.copy())
+        if number == late:
+            after.take_over(before)
+        if number < late:
+            w = before.push(device, time, row)
+            if number >= cut:
+                after.push(device, time, row)  # on trial it sees what the live one sees
+        else:
+            w = after.push(device, time, row)
+        found.append(w is not None and w.copy())
+    for one, two in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, two)
