@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -228,6 +229,25 @@ def test_without_updates_configured_it_says_what_to_set(tmp_path: Path) -> None:
     assert done.returncode == 1 and "set updates.repository and updates.root" in done.stderr
     done = vedette("model", "update", "--state-dir", tmp_path)
     assert done.returncode == 1 and "give it -c FILE" in done.stderr
+
+
+def test_check_says_whether_updates_can_be_had(site: Site) -> None:
+    found = json.loads(vedette("check", "--json", "-c", site.config).stdout)[-1]
+    expected = f"{site.publisher.repo}: signed by whom we trust; channel stable has fridge 1.0.0"
+    assert found == {"what": "updates", "ok": True, "detail": expected}
+    site.root.unlink()
+    found = json.loads(vedette("check", "--json", "-c", site.config).stdout)[-1]
+    assert not found["ok"] and "copy root.json of the publisher's keys there" in found["detail"]
+
+
+def test_without_the_library_it_says_what_to_install(site: Site) -> None:
+    program = (
+        "import sys; sys.modules['tuf'] = None\n"  # as where it is not installed
+        "from vedette.__main__ import main\n"
+        f"sys.exit(main(['model', 'update', '-c', {str(site.config)!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "pip install 'vedette[updates]'" in done.stderr
 
 
 def test_a_gateways_own_environment_has_all_it_needs_and_the_agent_loads_none_of_it(site: Site, gateway_python: str) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from vedette import config
-from vedette.commands import add_config, parser
+from vedette.commands import add_config, needing_updates, parser
 from vedette.contract.errors import ConfigError, VedetteError
 from vedette.mqtt import probe
 from vedette.pipeline import Pipeline
@@ -27,7 +27,7 @@ class Finding(NamedTuple):
 
 
 def check(arguments: Sequence[str]) -> int:
-    """Check configuration, models, state folder, clock and broker, one line each; exit 1 on a fault."""
+    """Check configuration, models, state folder, clock, broker and updates, one line each; exit 1 on a fault."""
     options = parser("check", check.__doc__ or "")
     add_config(options)
     options.add_argument("--json", action="store_true", help="print JSON")
@@ -49,6 +49,8 @@ def _findings(agent: config.Config, file: str) -> Iterator[Finding]:
     yield _finding("state", lambda: _check_state(Path(agent.state_dir)))
     yield _finding("clock", _check_clock)
     yield _finding("broker", lambda: _check_broker(agent))
+    if agent.updates:
+        yield _finding("updates", lambda: _check_updates(agent))
 
 
 def _finding(what: str, test: Callable[[], str]) -> Finding:
@@ -85,3 +87,13 @@ def _check_clock() -> str:
 def _check_broker(agent: config.Config) -> str:
     probe(agent.broker, f"vedette-check-{agent.gateway}-{os.getpid()}", agent.subscriptions, timeout_s=5.0)
     return f"{agent.broker.url}: connected and allowed to subscribe to {', '.join(name for name, _ in agent.subscriptions)}"
+
+
+def _check_updates(agent: config.Config) -> str:
+    with needing_updates():
+        from vedette import updates
+    assert agent.updates
+    with updates.opened(agent.updates, Path(agent.state_dir)) as channel:
+        offers = [channel.offer(name) for name in sorted({stream.model for stream in agent.streams})]
+    held = ", ".join(f"{offer.name} {offer.version}" for offer in offers)
+    return f"{agent.updates.repository}: signed by whom we trust; channel {agent.updates.channel} has {held}"

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from vedette import config
-from vedette.commands import add_config, parser
+from vedette.commands import add_config, needing_updates, parser
 from vedette.config import Config
 from vedette.contract.bundle import SUFFIX, open_bundle
 from vedette.contract.errors import ConfigError
@@ -140,12 +140,8 @@ def _rollback(gateway: _Gateway, given: argparse.Namespace) -> int:
 def _update(gateway: _Gateway, given: argparse.Namespace) -> int:
     if gateway.config is None:
         raise ConfigError("vedette model update needs the configuration, which says whom to trust: give it -c FILE rather than --state-dir")
-    try:
+    with needing_updates():
         from vedette.commands.update import update
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "vedette":
-            raise
-        raise ConfigError(f"vedette model update needs {error.name}, which is not installed: pip install 'vedette[updates]'") from error
     return update(gateway.store, gateway.config, given.names, given.source, given)
 
 
