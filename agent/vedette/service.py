@@ -51,7 +51,7 @@ class Service:
         self._on_scores = on_scores
         self._topics = AgentTopics(config.prefix, config.gateway)
         self._inbox = Inbox(config.limits.queue, patience_s=config.broker.keepalive / 2)
-        self._rollout = Rollout(config, Store(Path(config.state_dir)), wake=self._inbox.wake)
+        self._rollout = Rollout(config, Store(Path(config.state_dir), signed_only=config.updates is not None), wake=self._inbox.wake)
         self._judges = {stream.name: stream.judge for stream in self._rollout.pipeline.streams}
         self._spool = Spool(Path(config.state_dir) / "spool.db")
         self._board = StateBoard(config.state_every, config.limits.devices)

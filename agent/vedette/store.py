@@ -109,16 +109,17 @@ class Store:
             BundleError: it is not what was installed, or scores differently here.
             ScoreError: a runtime is missing or refuses a model.
         """
-        return self.open(name, self._allowed(name, self._live(name)))
+        return self.open(name, self._live(name))
 
     def open(self, name: str, entry: Entry) -> Loaded:
         """Verify, load and self-test an entry's bundle.
 
         Raises:
+            ConfigError: it came unsigned where signing is on.
             BundleError: it is not what was installed, or scores differently here.
             ScoreError: a runtime is missing or refuses a model.
         """
-        path = self.file(name, entry.version)
+        path = self.file(name, self._allowed(name, entry).version)
         bundle = open_bundle(path)
         if bundle.sha256 != entry.sha256:
             raise DigestError(f"{path}: not the file that was installed; install it again")
@@ -141,7 +142,7 @@ class Store:
             entry = self._live(name)
         self.begin(name, entry.sha256)
         try:
-            return entry, self.open(name, self._allowed(name, entry))
+            return entry, self.open(name, entry)
         except (BundleError, ScoreError) as error:
             if not self.record(name).previous:
                 raise

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from agents import STREAM, vedette, write_config
+from agents import STREAM, Agent, Watcher, vedette, write_config
+from brokers import Mosquitto
 from bundles import make_bundle
 from publishers import Publisher
 from vedette.contract import bundle as bundles
@@ -221,6 +222,25 @@ def test_what_was_installed_by_hand_before_signing_was_on_is_signed_by_an_update
     assert site.update().stdout == "fridge 1.0.0  up to date\n"
     entry = Store(site.folder / "state").record("fridge").live
     assert entry and entry.signed
+
+
+def test_an_agent_with_signing_on_neither_starts_with_what_is_unsigned_nor_tries_it(site: Site, broker: Mosquitto) -> None:
+    store = Store(site.folder / "state")
+    (site.folder / "by-hand.vedette").write_bytes(V2)
+    store.install(site.publisher.target())
+    site.configure(broker={"url": broker.url}, trial="10m")
+    with Agent(site.config) as agent:
+        assert agent.process.wait(30) == 1
+        agent.stop()
+    assert "fridge 1.0.0 came unsigned, and signing is on (updates in agent.yaml): run vedette model update" in agent.said
+    assert site.update().returncode == 0
+    with Watcher(broker) as watcher, Agent(site.config) as agent:
+        watcher.wait_online()
+        store.install(site.folder / "by-hand.vedette", trial=True)  # by somebody who knows a way around the configuration
+        watcher.wait(lambda: store.record("fridge").refused)
+        assert agent.stop() == 0
+    record = store.record("fridge")
+    assert site.live == "1.0.0" and record.candidate is None and "came unsigned" in record.refused[0].reason
 
 
 def test_without_updates_configured_it_says_what_to_set(tmp_path: Path) -> None:
