@@ -59,7 +59,7 @@ def _finding(what: str, test: Callable[[], str]) -> Finding:
 
 
 def _check_models(agent: config.Config) -> str:
-    store = Store(Path(agent.state_dir))
+    store = Store(Path(agent.state_dir), signed_only=agent.updates is not None)
     Pipeline(agent, store.open_live)
     names = sorted({stream.model for stream in agent.streams})
     versions = [f"{n} {store.open_live(n)[0].manifest.version}" for n in names]

@@ -60,7 +60,7 @@ def model(arguments: Sequence[str]) -> int:
 
     given = options.parse_args(arguments)
     agent = None if given.state_dir else config.load(given.config)
-    store = Store(given.state_dir or Path(agent.state_dir if agent else ""), signed_only=bool(agent and agent.updates))
+    store = Store(given.state_dir or Path(agent.state_dir if agent else ""), signed_only=agent is not None and agent.updates is not None)
     code: int = given.run(_Gateway(store, agent), given)
     return code
 
