@@ -17,6 +17,7 @@ import msgspec
 from vedette.config import Config
 from vedette.contract.errors import BundleError, VedetteError
 from vedette.contract.readings import Message
+from vedette.following import Follower
 from vedette.pipeline import Outcome, Pipeline
 from vedette.records import Entry
 from vedette.store import MAX_STARTS, Loaded, Store
@@ -71,12 +72,13 @@ class Rollout:
     Args:
         config: The agent's.
         store: The models.
+        follower: Fetches what is announced; None where announcements are not followed.
         wake: Called by the watching thread when something is ready for the worker.
     """
 
-    def __init__(self, config: Config, store: Store, wake: Callable[[], None]) -> None:
+    def __init__(self, config: Config, store: Store, follower: Follower | None, wake: Callable[[], None]) -> None:
         self._config = config
-        self._watch = _Watch(config, store, wake)
+        self._watch = _Watch(config, store, follower, wake)
         self.pipeline = Pipeline(config, self._watch.open)
         self._trials: dict[str, tuple[str, Trial]] = {}
         self._reports = {name: ModelReport(name=name, live=entry.version) for name, entry in self._watch.live.items()}
@@ -149,8 +151,8 @@ class _Watch:
         live: What the agent scores with, by name.
     """
 
-    def __init__(self, config: Config, store: Store, wake: Callable[[], None]) -> None:
-        self._config, self._store, self._wake = config, store, wake
+    def __init__(self, config: Config, store: Store, follower: Follower | None, wake: Callable[[], None]) -> None:
+        self._config, self._store, self._follower, self._wake = config, store, follower, wake
         self._thread = threading.Thread(target=self._run, name="vedette-models", daemon=True)
         self._stop = threading.Event()
         self._steps: deque[_Step] = deque()
@@ -176,6 +178,8 @@ class _Watch:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(30)
+        if self._follower:
+            self._follower.stop()
         for name, entry in self.live.items():
             self._store.end(name, entry.sha256)
         for name, (entry, _) in self._trials.items():
@@ -215,6 +219,8 @@ class _Watch:
             if time.monotonic() >= self._settles.get(name, float("inf")):
                 del self._settles[name]
                 self._store.settle(name, self.live[name].sha256)
+        if self._follower:
+            self._follower.tick(time.monotonic())
 
     def _state(self, name: str) -> tuple[int, int]:
         """Differs after every change of a model's record."""

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import random
 import signal
 import sqlite3
 import threading
@@ -15,6 +16,7 @@ import msgspec
 from vedette.config import Config
 from vedette.contract.errors import ConfigError
 from vedette.contract.readings import Message
+from vedette.following import Follower
 from vedette.health import ServiceManager, resident_bytes
 from vedette.inbox import Inbox
 from vedette.mqtt import Connection
@@ -24,7 +26,7 @@ from vedette.rollout import Rollout
 from vedette.spool import Spool
 from vedette.state import DeviceState, StateBoard
 from vedette.store import Store
-from vedette.topics import AgentTopics
+from vedette.topics import AgentTopics, announcement
 
 log = logging.getLogger(__name__)
 
@@ -40,18 +42,25 @@ class Service:
 
     Args:
         config: Valid.
+        config_file: Where it was read from, for updates that the agent starts.
         on_scores: Is given every score, in order: `--scores` writes them to a file.
 
     Raises:
         ConfigError: a model or the state folder is not there.
     """
 
-    def __init__(self, config: Config, on_scores: ScoreSink | None = None) -> None:
+    def __init__(self, config: Config, config_file: Path, on_scores: ScoreSink | None = None) -> None:
         self._config = config
         self._on_scores = on_scores
         self._topics = AgentTopics(config.prefix, config.gateway)
         self._inbox = Inbox(config.limits.queue, patience_s=config.broker.keepalive / 2)
-        self._rollout = Rollout(config, Store(Path(config.state_dir), signed_only=config.updates is not None), wake=self._inbox.wake)
+        store = Store(Path(config.state_dir), signed_only=config.updates is not None)
+        self._follower = None
+        self._announced: dict[str, str] = {}
+        if config.updates and config.updates.automatic:
+            self._follower = Follower(config.updates, config_file, store, random.Random())  # noqa: S311 because a fleet that is spread need not be unpredictable
+            self._announced = {announcement(config.prefix, stream.model): stream.model for stream in config.streams}
+        self._rollout = Rollout(config, store, self._follower, wake=self._inbox.wake)
         self._judges = {stream.name: stream.judge for stream in self._rollout.pipeline.streams}
         self._spool = Spool(Path(config.state_dir) / "spool.db")
         self._board = StateBoard(config.state_every, config.limits.devices)
@@ -62,7 +71,7 @@ class Service:
             config.broker,
             client_id,
             self._topics.status,
-            config.subscriptions,
+            config.subscriptions + [(topic, 1) for topic in self._announced],
             on_message=self._receive,
             on_progress=self._inbox.wake,
         )
@@ -117,6 +126,9 @@ class Service:
         self._publish_stats()
 
     def _receive(self, message: Message, acknowledged: bool) -> None:
+        if self._follower and message.topic in self._announced:
+            self._follower.hear(self._announced[message.topic], message.payload)
+            return
         self._received += 1
         self._inbox.put(message, may_wait=acknowledged)
 

@@ -119,7 +119,8 @@ class Store:
             BundleError: it is not what was installed, or scores differently here.
             ScoreError: a runtime is missing or refuses a model.
         """
-        path = self.file(name, self._allowed(name, entry).version)
+        self._allow(name, entry)
+        path = self.file(name, entry.version)
         bundle = open_bundle(path)
         if bundle.sha256 != entry.sha256:
             raise DigestError(f"{path}: not the file that was installed; install it again")
@@ -211,7 +212,7 @@ class Store:
             if entry is None:
                 kept = ", ".join(e.version for e in (record.live, record.candidate, record.previous) if e) or "nothing"
                 raise ConfigError(f"{name} {version} is not kept here (kept: {kept}); install its file again")
-            entry = msgspec.structs.replace(self._proved(name, self._allowed(name, entry)), settled=False, starts=0)
+            entry = msgspec.structs.replace(self._proved(name, entry), settled=False, starts=0)
             self._write(name, record.without_refusal(entry).with_live(entry))
             return entry
 
@@ -232,7 +233,7 @@ class Store:
                     f"{name}: {previous.version}, which was live before, was refused here ({refusal.reason}); "
                     f"if you want it nevertheless: vedette model activate {name} {previous.version}"
                 )
-            entry = msgspec.structs.replace(self._proved(name, self._allowed(name, previous)), settled=True, starts=0)
+            entry = msgspec.structs.replace(self._proved(name, previous), settled=True, starts=0)
             self._write(name, record.with_refusal(live, reason).with_live(entry))
             return entry
 
@@ -303,12 +304,12 @@ class Store:
             raise ConfigError(f'no model "{name}" in {self._models}; put one there with: vedette model install FILE{SUFFIX}')
         return live
 
-    def _allowed(self, name: str, entry: Entry) -> Entry:
+    def _allow(self, name: str, entry: Entry) -> None:
         if self._signed_only and not entry.signed:
             raise ConfigError(f"{name} {entry.version} came unsigned, and signing is on (updates in agent.yaml): run vedette model update")
-        return entry
 
     def _proved(self, name: str, entry: Entry) -> Entry:
+        self._allow(name, entry)
         path = self.file(name, entry.version)
         if prove(path).sha256 != entry.sha256:
             raise DigestError(f"{path}: not the file that was installed; install it again")

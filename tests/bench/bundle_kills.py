@@ -12,10 +12,13 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
+from agents import write_config
 from bench.figures import Row
 from bundles import make_bundle
+from publishers import Gateway, Publisher
 from vedette.contract import bundle as bundles
 from vedette.contract.errors import VedetteError
 from vedette.store import Store
@@ -44,6 +47,10 @@ class Kills:
         self._verified = {bundles.open_bundle(path).sha256 for path in self._files}
         self._took_s: dict[str, float] = {}
         self.store.install(self._files[0])
+        self._publisher = Publisher(folder / "publisher")
+        gateway = Gateway(folder, self._publisher)
+        settings = {"repository": str(self._publisher.repo), "root": str(gateway.root)}
+        self._config = write_config(folder, "mqtt://nobody", updates=settings, trial=False)
         self.outcomes: Counter[str] = Counter()
         self.faults: list[str] = []
 
@@ -70,7 +77,7 @@ class Kills:
 
     def finish(self) -> None:
         """Every command still works on what was left."""
-        for name in ("install", "rollback"):
+        for name in ("install", "rollback", "update"):
             self._run_whole(name, self._of(name))
             self._look(name)
         kept = sorted(path.name for path in self.store.record_file("fridge").parent.iterdir())
@@ -89,7 +96,7 @@ class Kills:
             self.faults.append(f"{when}: {live.bundle.manifest.version} is live and was never verified")
 
     def _command(self) -> tuple[str, list[str]]:
-        name = self._rng.choice(["install", "install", "activate", "rollback"])
+        name = self._rng.choice(["install", "update", "activate", "rollback"])
         return name, self._of(name)
 
     def _of(self, name: str) -> list[str]:
@@ -100,8 +107,11 @@ class Kills:
         if name == "rollback" and record.previous and not record.refusal_of(record.previous.sha256):
             return [*model, "fridge"]
         live = record.live.version if record.live else ""
-        others = [path for path in self._files if live not in path.name]
-        return [*model[:4], "install", *model[5:], str(self._rng.choice(others))]
+        other = self._rng.choice([path for path in self._files if live not in path.name])
+        if name == "update":
+            self._publisher.publish(other.read_bytes(), now=datetime.now(UTC))
+            return [*model[:4], "update", "-c", str(self._config)]
+        return [*model[:4], "install", *model[5:], str(other)]
 
     def _run_whole(self, name: str, command: list[str]) -> float:
         began = time.monotonic()

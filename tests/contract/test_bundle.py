@@ -103,10 +103,11 @@ def test_something_else_is_not_a_bundle(data: bytes) -> None:
         bundles.read(data)
 
 
-def test_a_newer_format_says_to_update_the_agent() -> None:
-    newer = manifests.encode(bundles.read(DATA).manifest).replace(b'"format": 1', b'"format": 2')
-    with pytest.raises(FormatError, match="format 2; this version of vedette reads format 1: update the agent"):
-        bundles.read(archive(("manifest.json", newer)))
+@pytest.mark.parametrize(("found", "mend"), [(2, "update the agent"), (0, "export the model again")])
+def test_another_format_says_what_to_do(found: int, mend: str) -> None:
+    other = manifests.encode(bundles.read(DATA).manifest).replace(b'"format": 1', b'"format": %d' % found)
+    with pytest.raises(FormatError, match=f"format {found}; this version of vedette reads format 1: {mend}"):
+        bundles.read(archive(("manifest.json", other)))
 
 
 def test_a_manifest_with_an_unknown_key_is_refused() -> None:

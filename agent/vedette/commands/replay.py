@@ -32,7 +32,7 @@ def replay(arguments: Sequence[str]) -> int:
     given = options.parse_args(arguments)
     agent = config.load(given.config)
     with blaming(given.config):
-        pipeline = Pipeline(agent, Store(Path(agent.state_dir)).open_live)
+        pipeline = Pipeline(agent, Store(Path(agent.state_dir), signed_only=agent.updates is not None).open_live)
     topics = AgentTopics(agent.prefix, agent.gateway)
     messages = chain.from_iterable(messages_of(path, agent, given.stream, given.device) for path in given.files)
     with ExitStack() as stack:

@@ -25,5 +25,5 @@ def run(arguments: Sequence[str]) -> int:
     with ExitStack() as stack:
         on_scores = stack.enter_context(ScoreLog(given.scores)).write if given.scores else None
         with blaming(given.config):
-            run_until_signalled(Service(agent, on_scores))
+            run_until_signalled(Service(agent, given.config, on_scores))
     return 0

@@ -101,7 +101,8 @@ def decode(data: bytes) -> Manifest:
     try:
         found = msgspec.json.decode(data, type=_FormatOnly).format
         if found != FORMAT:
-            raise FormatError(f"manifest.json: format {found}; this version of vedette reads format {FORMAT}: update the agent")
+            mend = "update the agent" if found > FORMAT else "export the model again"
+            raise FormatError(f"manifest.json: format {found}; this version of vedette reads format {FORMAT}: {mend}")
         return msgspec.json.decode(data, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FormatError(f"manifest.json: {error}") from error
