@@ -96,8 +96,10 @@ class Follower:
             log.info("model %s: %s is announced; the update starts in %.0f s", name, head.version, delay_s)
 
     def _is_known(self, name: str, head: Head) -> bool:
-        """Whether it is live or on trial here, or was refused."""
+        """Whether it is live or on trial here, or was refused, and nothing else is on trial, which the publisher has thought better of."""
         record = self._store.record(name)
+        if record.candidate and record.candidate.sha256 != head.sha256:
+            return False
         return record.role_of(head.sha256) in {"live", "candidate"} or record.refusal_of(head.sha256) is not None
 
     def _start(self, name: str, now: float) -> None:

@@ -164,3 +164,16 @@ def test_what_is_here_was_refused_or_is_for_others_is_not_fetched(tmp_path: Path
     follower.tick(0.0)
     follower.tick(1.0)
     assert follower.started == []
+
+
+def test_a_way_back_that_is_announced_while_a_successor_is_on_trial_is_taken(tmp_path: Path) -> None:
+    install(tmp_path / "state", OLD)
+    (tmp_path / "new.vedette").write_bytes(NEW)
+    Store(tmp_path / "state").install(tmp_path / "new.vedette", trial=True)
+    follower = Clockwork(tmp_path, delay_s=0.0)
+    follower.hear("fridge", announced(NEW))
+    follower.tick(0.0)
+    assert follower.started == []
+    follower.hear("fridge", announced(OLD))
+    follower.tick(1.0)
+    assert follower.started == [1.0]

@@ -112,6 +112,21 @@ def test_what_was_refused_here_is_not_tried_again(site: Site) -> None:
     assert site.live == "1.0.0"
 
 
+def test_a_trial_ends_where_the_publisher_goes_back_to_what_was_refused_here(site: Site) -> None:
+    site.update()
+    site.publish(V2)
+    site.update()
+    vedette("model", "rollback", "fridge", "-c", site.config)
+    site.publish(V3)
+    site.configure(trial="10m")
+    site.update()
+    store = Store(site.folder / "state")
+    assert (candidate := store.record("fridge").candidate) and candidate.version == "1.2.0"
+    site.publish(V2)
+    assert "was refused here" in site.update().stdout
+    assert store.record("fridge").candidate is None and site.live == "1.0.0"
+
+
 def test_from_a_stick_instead_of_the_configured_repository(site: Site) -> None:
     stick = site.folder / "stick"
     shutil.move(site.publisher.repo, stick)
@@ -224,19 +239,14 @@ def test_what_was_installed_by_hand_before_signing_was_on_is_signed_by_an_update
     assert entry and entry.signed
 
 
-def test_an_agent_with_signing_on_neither_starts_with_what_is_unsigned_nor_tries_it(site: Site, broker: Mosquitto) -> None:
-    store = Store(site.folder / "state")
-    (site.folder / "by-hand.vedette").write_bytes(V2)
-    store.install(site.publisher.target())
+def test_an_agent_with_signing_on_does_not_try_what_is_unsigned(site: Site, broker: Mosquitto) -> None:
     site.configure(broker={"url": broker.url}, trial="10m")
-    with Agent(site.config) as agent:
-        assert agent.process.wait(30) == 1
-        agent.stop()
-    assert "fridge 1.0.0 came unsigned, and signing is on (updates in agent.yaml): run vedette model update" in agent.said
     assert site.update().returncode == 0
+    (site.folder / "by-hand.vedette").write_bytes(V2)
+    store = Store(site.folder / "state")
     with Watcher(broker) as watcher, Agent(site.config) as agent:
         watcher.wait_online()
-        store.install(site.folder / "by-hand.vedette", trial=True)  # by somebody who knows a way around the configuration
+        store.install(site.folder / "by-hand.vedette", trial=True)  # by somebody who can write there, past the configuration
         watcher.wait(lambda: store.record("fridge").refused)
         assert agent.stop() == 0
     record = store.record("fridge")

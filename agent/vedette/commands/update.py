@@ -95,10 +95,10 @@ def _update(store: Store, agent: Config, channel: Channel, name: str, *, trial: 
         offer = channel.offer(name)
         version = offer.version
         record = store.record(name)
-        if refusal := record.refusal_of(offer.sha256):
-            return Outcome(name=name, version=version, result="skipped", reason=refusal.reason)
         if record.candidate and record.candidate.sha256 != offer.sha256:
             store.withdraw(name, record.candidate.sha256)  # its publisher has thought better of it
+        if refusal := record.refusal_of(offer.sha256):
+            return Outcome(name=name, version=version, result="skipped", reason=refusal.reason)
         live_or_tried = [entry for entry in (record.live, record.candidate) if entry and entry.sha256 == offer.sha256]
         if live_or_tried and live_or_tried[0].signed:
             return Outcome(name=name, version=version, result="current")
