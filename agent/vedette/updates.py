@@ -34,6 +34,7 @@ from vedette.contract.releases import SIGNED_AT, Place, Release, place_of, read_
 from vedette.fetchers import Fetcher, FolderFetcher, WebFetcher
 
 _FAULTS = (tuf.RepositoryError, tuf.DownloadError, urllib3.exceptions.HTTPError, OSError)
+_LONGEST_MESSAGE = 1000
 
 
 class Offer(NamedTuple):
@@ -188,7 +189,7 @@ class Channel:
         try:
             yield
         except _FAULTS as error:
-            raise UpdateError(f"{self._settings.repository}: {what}{self._explain(error)}") from error
+            raise UpdateError(_one_line(f"{self._settings.repository}: {what}{self._explain(error)}")) from error
 
     def _explain(self, error: Exception) -> str:
         file = self._fetcher.last_file
@@ -207,8 +208,8 @@ class Channel:
                 text = f"{file} is not there ({status}); is this all of the folder that vedette publish wrote?"
             case tuf.RepositoryError():
                 text = f"refused: {file}: {error}"
-            case OSError(filename=str() as path):
-                text = f"{path}: {error.strerror}"
+            case OSError():
+                text = f"{error.filename or 'reading or writing it'}: {error.strerror}; is the disk full, the stick still in?"
             case _:
                 text = self._explain_distance(error.__cause__ or error)
         return text
@@ -216,7 +217,7 @@ class Channel:
     def _explain_distance(self, error: BaseException) -> str:
         reason = getattr(error, "reason", None) or error  # urllib3's own, without the retries around it
         clock = f"; this machine's clock shows {_day(self._now)}" if "certificate" in str(reason) else ""
-        return f"cannot be reached: {' '.join(str(reason).split())}{clock}"
+        return f"cannot be reached: {reason}{clock}"
 
     def _explain_expiry(self, role: str, expired: datetime) -> str:
         clock, reference = f"this machine's clock shows {_day(self._now)}", self._time()
@@ -258,6 +259,12 @@ def _own(folder: Path) -> None:
         owner = folder.parent.stat()
         for path in (folder, *folder.rglob("*")):
             os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+
+def _one_line(text: str) -> str:
+    """A message as one line of bounded length: a server that is not trusted may have had its part in the words."""
+    line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
+    return line if len(line) <= _LONGEST_MESSAGE else f"{line[:_LONGEST_MESSAGE]}…"
 
 
 def _day(time: datetime) -> str:

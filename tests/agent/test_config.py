@@ -75,6 +75,16 @@ def test_the_designs_example_is_read(tmp_path: Path) -> None:
         ),
         ({"alerts": {"raise": "6 of 5"}}, 'agent.yaml: alerts.raise: expected "M of N" with 1 <= M <= N <= 64, such as 3 of 5, got'),
         ({"alerts": {"cooldown": "soon"}}, 'agent.yaml: alerts.cooldown: expected a duration such as 90, 60s, 45m or 7d, got "soon"'),
+        ({"updates": {"repository": "/models"}}, "agent.yaml: updates.root: missing, and it has no default"),
+        (
+            {"updates": {"repository": "models", "root": "r"}},
+            "agent.yaml: updates.repository: expected https://HOST/PATH, http://HOST/PATH or",
+        ),
+        (
+            {"updates": {"repository": "https://h/?x", "root": "r"}},
+            "agent.yaml: updates.repository: must not hold a user, a password, ? or #",
+        ),
+        ({"updates": {"repository": "/m", "root": "r", "channel": "../x"}}, "agent.yaml: updates.channel: expected str matching regex"),
         ({"limits": {"devices": 0}}, "agent.yaml: limits.devices: expected int >= 1, got 0"),
     ],
 )
@@ -86,6 +96,15 @@ def test_a_password_in_the_url_is_refused_and_not_repeated(tmp_path: Path) -> No
     for url in ("mqtt://user:secret@host", "http://user:secret@host"):
         message = refusal(tmp_path, broker={"url": url})
         assert "broker.url" in message and "secret" not in message
+    for url in ("https://user:secret@host/models", "ftp://user:secret@host"):
+        message = refusal(tmp_path, updates={"repository": url, "root": "root.json"})
+        assert "updates.repository" in message and "secret" not in message
+
+
+def test_a_carried_repository_needs_a_root_and_little_else(tmp_path: Path) -> None:
+    updates = load(tmp_path, updates={"repository": "/media/usb/repo", "root": "/etc/vedette/root.json"}).updates
+    assert updates and (updates.channel, updates.automatic, updates.delay, updates.ca_file) == ("stable", False, 3600.0, None)
+    assert load(tmp_path).updates is None
 
 
 def test_yaml_that_does_not_parse_says_where(tmp_path: Path) -> None:

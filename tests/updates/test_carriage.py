@@ -213,6 +213,18 @@ def test_a_server_that_has_nothing_says_so(tmp_path: Path, publisher: Publisher,
         assert words in refusal(Gateway(tmp_path / "gateway", publisher, url))
 
 
+def test_what_a_server_says_cannot_break_out_of_the_line(tmp_path: Path, publisher: Publisher) -> None:
+    class Leads(Handler):
+        def do_GET(self) -> None:
+            self.send_response(302)
+            self.send_header("Location", f"http://{'x' * 5000}\x1b(B\x07/")
+            self.end_headers()
+
+    with served(publisher.repo, Leads) as url:
+        message = refusal(Gateway(tmp_path / "gateway", publisher, url))
+    assert "xxx" in message and message.isprintable() and len(message) < 1100
+
+
 def test_a_server_that_is_down_says_so(tmp_path: Path, publisher: Publisher) -> None:
     gateway = Gateway(tmp_path / "gateway", publisher)
     assert gateway.version() == "1.0.0"

@@ -2,6 +2,7 @@
 
 import json
 import re
+import resource
 import shutil
 from datetime import datetime
 from pathlib import Path
@@ -323,6 +324,17 @@ def test_two_updates_at_once_do_not_meet(gateway: Gateway) -> None:
 def test_a_state_folder_that_cannot_be_written_says_so(gateway: Gateway) -> None:
     (gateway.state / "updates").write_text("a file")
     assert "is this user allowed to write there?" in refusal(gateway)
+
+
+def test_a_disk_that_is_full_is_not_taken_for_a_server_that_is_away(gateway: Gateway) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))
+    try:
+        with pytest.raises(UpdateError, match="File too large; is the disk full"):
+            gateway.update()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert gateway.version() == "1.0.0"
 
 
 def test_damaged_memory_is_fetched_anew(publisher: Publisher, gateway: Gateway) -> None:
