@@ -104,8 +104,13 @@ class Follower:
 
     def _start(self, name: str, now: float) -> None:
         command = [sys.executable, "-m", "vedette", "model", "update", name, "-c", str(self._config_file)]
-        # What it says goes to the journal, where the agent's own words go.
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr)
+        try:
+            # What it says goes to the journal, where the agent's own words go.
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr)
+        except OSError as error:
+            log.warning("model %s: the update cannot be started: %s", name, error.strerror)
+            self._wanted[name].due = now + _SOONEST_RETRY_S
+            return
         self._running = (name, now, process)
 
     def _look_after(self, name: str, began: float, process: subprocess.Popen[bytes], now: float) -> None:

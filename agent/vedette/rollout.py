@@ -194,14 +194,15 @@ class _Watch:
         self._verdicts.append((name, sha256, verdict))
 
     def _run(self) -> None:
-        pause_s = _LOOK_S
+        pause_s, said = _LOOK_S, ""
         while not self._stop.wait(pause_s):
             try:
                 self._look()
-                pause_s = _LOOK_S
+                pause_s, said = _LOOK_S, ""
             except VedetteError as error:
                 # The store cannot be read or written just now. Scoring goes on, and so do trials.
-                log.warning("models: %s; trying again in %.0f s", error, _RETRY_S)
+                if said != (said := str(error)):
+                    log.warning("models: %s; trying again every %.0f s", error, _RETRY_S)
                 pause_s = _RETRY_S
 
     def _look(self) -> None:
@@ -259,6 +260,9 @@ class _Watch:
         self.live[name] = entry
         self._settles[name] = time.monotonic() + SETTLE_S
         self._put(_Swap(name, entry.version, pipeline))
+        if name in self._trials:
+            candidate, tried_pipeline = self._trials[name]
+            self._put(_Try(name, candidate.sha256, tried_pipeline))  # begins anew, beside another
 
     def _begin_trial(self, name: str, candidate: Entry) -> None:
         if candidate.starts >= MAX_STARTS:

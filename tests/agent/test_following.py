@@ -59,11 +59,10 @@ def test_an_announced_bundle_is_fetched_tried_and_live(tmp_path: Path, broker: M
         # Retained: a gateway that was off hears it when it is back.
         watcher.client.publish(ANNOUNCED, announced(NEW), 1, retain=True).wait_for_publish(10)
         store = Store(tmp_path / "state")
-        wait_until(lambda: store.record("fridge").candidate)
-        temperatures = [{"ts": 1_790_000_000 + 60 * n, "temperature": 5.0 + 0.1 * (n % 3)} for n in range(80)]
-        for payload in temperatures:
-            watcher.publish(TOPIC, payload)
-        wait_until(lambda: (live := store.record("fridge").live) and live.version == "1.1.0")
+        watcher.wait(lambda: json.loads(watcher.last("vedette/gw-1/models/fridge") or b"{}").get("trial"))
+        candidate = store.record("fridge").candidate
+        assert candidate and candidate.signed
+        watcher.publish(TOPIC, *({"ts": 1_790_000_000 + 60 * n, "temperature": 5.0 + 0.1 * (n % 3)} for n in range(80)))
         watcher.wait(lambda: json.loads(watcher.last("vedette/gw-1/models/fridge") or b"{}").get("live") == "1.1.0")
         assert agent.stop() == 0
         assert watcher.counters()["received"] == watcher.counters()["scored"] == 80

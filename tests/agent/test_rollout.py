@@ -71,7 +71,7 @@ def with_model(data: bytes, model: bytes) -> bytes:
 
 def test_a_swap_under_load_scores_every_reading_once_by_one_version_or_the_other(tmp_path: Path, broker: Mosquitto) -> None:
     install(tmp_path / "state", make_bundle(version="1.0.0", threshold=4.0))
-    config = write_config(tmp_path, broker.url)
+    config = write_config(tmp_path, broker.url, stats_every="200ms")
     with Watcher(broker) as watcher, Agent(config, "--scores", tmp_path / "scores.jsonl") as agent:
         watcher.wait_online()
         sent = [watcher.client.publish(TOPIC, json.dumps(reading), 1) for reading in readings(5000)]
@@ -86,6 +86,7 @@ def test_a_swap_under_load_scores_every_reading_once_by_one_version_or_the_other
         for info in sent:
             info.wait_for_publish(30)
         total = first + 1000
+        watcher.wait(lambda: watcher.counters().get("received") == total, 60)
         assert agent.stop() == 0
         counters = watcher.counters()
         assert counters["received"] == counters["readings"] == counters["scored"] == total
@@ -142,6 +143,35 @@ def test_a_good_candidate_goes_live_after_its_trial_with_the_numbers(tmp_path: P
     assert record.live and record.previous and record.candidate is None
     # It was stopped in good order: not a crash of the new model's.
     assert (record.live.version, record.live.starts, record.previous.version) == ("1.1.0", 0, "1.0.0")
+
+
+def test_a_trial_begins_anew_beside_another_model_that_goes_live_meanwhile(tmp_path: Path, broker: Mosquitto) -> None:
+    install(tmp_path / "state", make_bundle(version="1.0.0"))
+    with Watcher(broker) as watcher, Agent(write_config(tmp_path, broker.url, trial="60 windows")) as agent:
+        watcher.wait_online()
+        give(tmp_path, make_bundle(version="1.1.0", threshold=5.0))
+        watcher.wait(lambda: report(watcher).get("trial"))
+        watcher.publish(TOPIC, *readings(30))
+        give(tmp_path, make_bundle(version="1.2.0", threshold=6.0), "--now")
+        watcher.wait(lambda: (r := report(watcher))["live"] == "1.2.0" and r["trial"])
+        watcher.publish(TOPIC, *readings(30, first=30))
+        assert report(watcher)["live"] == "1.2.0"
+        watcher.publish(TOPIC, *readings(30, first=60))
+        told = watcher.wait(lambda: (r := report(watcher))["live"] == "1.1.0" and r)
+        assert (told["last"]["numbers"]["live"]["version"], told["last"]["numbers"]["candidate"]["windows"]) == ("1.2.0", 60)
+        assert agent.stop() == 0
+
+
+def test_a_store_that_cannot_be_read_is_said_once_and_scoring_goes_on(tmp_path: Path, broker: Mosquitto) -> None:
+    install(tmp_path / "state", make_bundle(version="1.0.0"))
+    with Watcher(broker) as watcher, Agent(write_config(tmp_path, broker.url)) as agent:
+        watcher.wait_online()
+        (tmp_path / "state" / "models").rename(tmp_path / "elsewhere")
+        time.sleep(1.5)
+        watcher.publish(TOPIC, *readings(10))
+        assert agent.stop() == 0
+        assert watcher.counters()["scored"] == 10
+    assert agent.said.count("record cannot be read: No such file or directory; trying again every 10 s") == 1
 
 
 def test_a_candidate_that_floods_is_rejected_and_the_live_one_goes_on(tmp_path: Path, broker: Mosquitto) -> None:

@@ -5,7 +5,7 @@ window; every reading that is pushed is counted once, as `windows`, `waiting` or
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -130,17 +130,22 @@ class Windower:
             other: It has seen every reading that this one has, and maybe earlier ones. What is kept beside the windows by slot stays
                 right: a device that is known here keeps its slot.
         """
-        for device, (rows, averages, newest, filled, since) in other.devices():
-            slot = self._slot(device)
-            self._rows[slot], self._averages[slot] = rows, averages
+        devices, rows, averages, counts = other.kept()
+        slots = [self._slot(device) for device in devices]
+        self._rows[slots], self._averages[slots] = rows, averages
+        for slot, (newest, filled, since) in zip(slots, counts, strict=True):
             self._newest[slot], self._filled[slot], self._since[slot] = newest, filled, since
 
-    def devices(self) -> Iterator[tuple[str, tuple[Rows, npt.NDArray[np.float64], float, int, int]]]:
-        """What is kept of every device, the one least recently heard of first: its rows, its averages, the time of its newest reading,
-        how many readings its window has, and how many since the last one was due.
+    def kept(self) -> tuple[list[str], Rows, npt.NDArray[np.float64], list[tuple[float, int, int]]]:
+        """What is remembered of n devices, the one least recently heard of first.
+
+        Returns:
+            Their names; their rows, float32 `(n, steps, columns)`; their averages, float64 `(n, averages)`; and of each the time of its
+            newest reading, how many readings its window has, and how many came since one was last due.
         """
-        for device, slot in self._slots.items():
-            yield device, (self._rows[slot], self._averages[slot], self._newest[slot], self._filled[slot], self._since[slot])
+        slots = list(self._slots.values())
+        counts = [(self._newest[slot], self._filled[slot], self._since[slot]) for slot in slots]
+        return list(self._slots), self._rows[slots], self._averages[slots], counts
 
     def _push(self, slot: int, time: float, row: Rows) -> Rows | None:
         newest = self._newest[slot]
