@@ -4,6 +4,7 @@ Rules this module keeps: the bytes were verified before a runtime sees them; the
 file, and is gone when `prove` returns; whatever becomes of it is one BundleError that says what.
 """
 
+import contextlib
 import os
 import resource
 import signal
@@ -87,7 +88,8 @@ def _explain(code: int, said: bytes) -> str:
 
 def _main(path: Path) -> int:
     """The child."""
-    os.nice(10)
+    with contextlib.suppress(PermissionError):  # a hardened unit may refuse it, and the limits are what counts
+        os.nice(10)
     for limit, soft, hard in (
         (resource.RLIMIT_CORE, 0, 0),
         (resource.RLIMIT_FSIZE, 0, 0),

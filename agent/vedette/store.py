@@ -351,7 +351,8 @@ class Store:
                 folder.mkdir(exist_ok=True)
                 for made in (self._models, self._models / ".lock", folder):
                     self._own(made)
-                _sync_folder(self._models)
+                for parent in (self._state_dir, self._models):
+                    _sync_folder(parent)
                 yield self.record(name)
         except OSError as error:
             raise BundleError(f"{error.filename or folder}: {error.strerror}; is this user allowed to write there?") from error

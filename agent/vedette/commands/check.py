@@ -64,8 +64,11 @@ def _check_models(agent: config.Config) -> str:
     store = Store(Path(agent.state_dir), signed_only=agent.updates is not None)
     Pipeline(agent, store.open_live)
     names = sorted({stream.model for stream in agent.streams})
-    versions = [f"{n} {store.open_live(n)[0].manifest.version}" for n in names]
-    return f"{', '.join(versions)}: whole, and scoring as where they were made"
+    found = []
+    for name in names:
+        record = store.record(name)
+        found += [f"{name} {entry.version}{what}" for entry, what in ((record.live, ""), (record.candidate, " (on trial)")) if entry]
+    return f"{', '.join(found)}: whole, and scoring as where they were made"
 
 
 def _check_state(folder: Path) -> str:
