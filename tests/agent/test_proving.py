@@ -37,6 +37,13 @@ def test_a_good_bundle_proves_itself(tmp_path: Path) -> None:
     assert 10e6 < proof.peak_bytes < 512e6
 
 
+def test_the_memory_of_whoever_asks_for_the_proof_is_not_the_bundles(tmp_path: Path) -> None:
+    path = tmp_path / "fridge.vedette"
+    path.write_bytes(make_bundle())
+    held = b"x" * 600_000_000
+    assert prove(path).peak_bytes < len(held) / 2
+
+
 def test_a_damaged_bundle_is_refused_as_anywhere(tmp_path: Path) -> None:
     path = tmp_path / "fridge.vedette"
     path.write_bytes(make_bundle()[:-200] + b"x" * 200 + make_bundle()[-71:])
