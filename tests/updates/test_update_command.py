@@ -108,7 +108,7 @@ def test_a_trial_ends_where_the_publisher_goes_back(site: Site) -> None:
     assert site.update("--now").returncode == 0 and site.live == "1.1.0"
 
 
-def test_what_was_refused_here_is_not_tried_again(site: Site) -> None:
+def test_what_was_refused_here_is_not_tried_again_unasked(site: Site) -> None:
     site.update()
     site.publish(V2)
     site.update()
@@ -116,6 +116,9 @@ def test_what_was_refused_here_is_not_tried_again(site: Site) -> None:
     done = site.update()
     assert done.returncode == 0 and done.stdout.startswith("fridge 1.1.0  was refused here: rolled back by hand; ")
     assert site.live == "1.0.0"
+    # Unless somebody wants it nevertheless, as it says.
+    assert done.stdout.endswith("vedette model update fridge --again\n")
+    assert site.update("fridge", "--again").stdout == "fridge 1.1.0  fetched, proved on this machine and live\n"
 
 
 def test_a_trial_ends_where_the_publisher_goes_back_to_what_was_refused_here(site: Site) -> None:

@@ -56,6 +56,7 @@ def model(arguments: Sequence[str]) -> int:
     update.add_argument(
         "--from", dest="source", metavar="DIR|URL", help="instead of the configured repository, such as a USB stick's folder"
     )
+    update.add_argument("--again", action="store_true", help="take also what was rejected or rolled back here before")
     update.add_argument("--now", action="store_true", help="live at once, without the trial that the configuration asks for")
 
     given = options.parse_args(arguments)

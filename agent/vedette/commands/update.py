@@ -42,7 +42,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             "live": f"{what}  fetched, proved on this machine and live",
             "candidate": f"{what}  fetched and proved on this machine; the agent tries it beside the one that is live",
             "current": f"{what}  up to date",
-            "skipped": f"{what}  was refused here: {self.reason}; if you want it nevertheless: vedette model install FILE",
+            "skipped": f"{what}  was refused here: {self.reason}; if you want it nevertheless: vedette model update {self.name} --again",
             "failed": f"{what}: {self.reason}",
         }[self.result]
 
@@ -55,7 +55,7 @@ def update(store: Store, agent: Config, names: Sequence[str], source: str | None
         agent: The configuration; its `updates` says whom to trust.
         names: Of models; those of the configured streams where there are none.
         source: Instead of the configured repository: an address, or a folder's path.
-        given: The command line, for `now` and `json`.
+        given: The command line, for `now`, `again` and `json`.
 
     Returns:
         0, or 1 where a model could not be updated.
@@ -72,7 +72,7 @@ def update(store: Store, agent: Config, names: Sequence[str], source: str | None
     outcomes = []
     with updates.opened(settings, Path(agent.state_dir)) as channel:
         for name in wanted:
-            outcome = _update(store, agent, channel, name, trial=trial)
+            outcome = _update(store, agent, channel, name, trial=trial, again=given.again)
             outcomes.append(outcome)
             if outcome.result == "failed":
                 print(f"vedette: {outcome}", file=sys.stderr)
@@ -83,7 +83,7 @@ def update(store: Store, agent: Config, names: Sequence[str], source: str | None
     return 1 if any(outcome.result == "failed" for outcome in outcomes) else 0
 
 
-def _update(store: Store, agent: Config, channel: Channel, name: str, *, trial: bool) -> Outcome:
+def _update(store: Store, agent: Config, channel: Channel, name: str, *, trial: bool, again: bool) -> Outcome:
     version: str | None = None
 
     def fits(manifest: Manifest) -> None:
@@ -97,7 +97,7 @@ def _update(store: Store, agent: Config, channel: Channel, name: str, *, trial: 
         record = store.record(name)
         if record.candidate and record.candidate.sha256 != offer.sha256:
             store.withdraw(name, record.candidate.sha256)  # its publisher has thought better of it
-        if refusal := record.refusal_of(offer.sha256):
+        if (refusal := record.refusal_of(offer.sha256)) and not again:
             return Outcome(name=name, version=version, result="skipped", reason=refusal.reason)
         live_or_tried = [entry for entry in (record.live, record.candidate) if entry and entry.sha256 == offer.sha256]
         if live_or_tried and live_or_tried[0].signed:
