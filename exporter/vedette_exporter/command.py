@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vedette.contract.errors import BundleError, VedetteError
+from vedette_exporter.choice import Choice
 
 if TYPE_CHECKING:
     from vedette.contract.features import Rows
@@ -46,23 +47,27 @@ def export(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--name", type=_checked(_NAME, "lower-case letters, digits, . _ and -"), help="instead of the recipe's")
     parser.add_argument("--version", type=_checked(_VERSION, "MAJOR.MINOR.PATCH"), help="instead of the recipe's")
+    parser.add_argument(
+        "--runtime", choices=("litert", "onnx"), default="litert", help="what runs an LSTM on the gateway (default: litert, TFLite files)"
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     options = parser.parse_args(arguments)
+    choice = Choice(runtime=options.runtime)
     try:
-        return _export(options.run, options.output, options.name, options.version, as_json=options.json)
+        return _export(options.run, options.output, options.name, options.version, choice, as_json=options.json)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] in {"vedette", "vedette_training", "vedette_exporter"}:
             raise
         raise VedetteError(f"exporting needs {error.name}, which is not installed: pip install 'vedette[export]'") from error
 
 
-def _export(run: Path, output: Path, name: str | None, version: str | None, *, as_json: bool) -> int:
+def _export(run: Path, output: Path, name: str | None, version: str | None, choice: Choice, *, as_json: bool) -> int:
     from vedette import runtimes
     from vedette.contract import bundle
     from vedette_exporter.pack import pack
 
     print("converting and comparing with the original …", file=sys.stderr)
-    packed = pack(run, name, version)
+    packed = pack(run, name, version, choice)
     path = output if output.suffix == bundle.SUFFIX else output / bundle.file_name(packed.manifest)
     _write(path, packed.data)
 

@@ -13,10 +13,12 @@ import numpy as np
 
 from vedette import runtimes
 from vedette.contract import bundle
+from vedette.contract.errors import BundleError
 from vedette.contract.features import Rows
 from vedette.contract.manifest import Manifest
 from vedette.contract.scores import Scorer, Stage
 from vedette_exporter import card, golden, parity
+from vedette_exporter.choice import Candidate, Choice
 from vedette_exporter.parity import Pair, Parity, Recorder
 from vedette_training import run as runs
 from vedette_training.models import Model
@@ -31,8 +33,14 @@ class Packed(NamedTuple):
     parity: Parity
 
 
-def pack(folder: Path, name: str | None, version: str | None) -> Packed:
+def pack(folder: Path, name: str | None, version: str | None, choice: Choice = Choice()) -> Packed:
     """Convert, check and pack the run in `folder`. None takes name and version from the recipe.
+
+    Args:
+        folder: Of the run.
+        name: The bundle's.
+        version: The bundle's.
+        choice: How its models are converted.
 
     Raises:
         BundleError: the run cannot be read, or its models do not survive conversion unchanged.
@@ -41,8 +49,8 @@ def pack(folder: Path, name: str | None, version: str | None) -> Packed:
     models = runs.load_models(folder, run)
     rng = np.random.default_rng(run.recipe.seed)
     windows = np.concatenate([parity.enough_windows(holdout.windows, rng), parity.extremes(run.features, holdout.windows.shape[1:], rng)])
-    stages = tuple(stage_of(described) for described in run.stages)
-    converted = _convert(run, stages, models, windows[:2])
+    stages = tuple(stage_of(described, choice) for described in run.stages)
+    converted = _convert(run, stages, models, windows[:2], choice)
     exported = [runtimes.load(stage, converted[stage.file]) for stage in stages]
     pair = Pair(stages, run.combine, run.calibration, models, exported)
     measured, scores = parity.check(pair, windows, holdout.raw)
@@ -69,13 +77,13 @@ def pack(folder: Path, name: str | None, version: str | None) -> Packed:
     return Packed(bundle.write(manifest, files), manifest, measured)
 
 
-def stage_of(described: RunStage) -> Stage:
+def stage_of(described: RunStage, choice: Choice = Choice()) -> Stage:
     """A run's stage as the contract's."""
-    is_keras = described.file.endswith(".keras")
+    runtime = choice.runtime if described.file.endswith(".keras") else "onnx"
     return Stage(
         name=described.name,
-        runtime="litert" if is_keras else "onnx",
-        file=f"{described.name}.tflite" if is_keras else f"{described.name}.onnx",
+        runtime=runtime,
+        file=f"{described.name}.{_SUFFIXES[runtime]}",
         input=described.input,
         output=described.output,
         calibration=described.calibration,
@@ -83,7 +91,10 @@ def stage_of(described: RunStage) -> Stage:
     )
 
 
-def _convert(run: Run, stages: Sequence[Stage], models: Sequence[Model], some: Rows) -> dict[str, bytes]:
+_SUFFIXES = {"litert": "tflite", "onnx": "onnx"}
+
+
+def _convert(run: Run, stages: Sequence[Stage], models: Sequence[Model], some: Rows, choice: Choice) -> dict[str, bytes]:
     """The stages' files by name.
 
     Args:
@@ -91,20 +102,27 @@ def _convert(run: Run, stages: Sequence[Stage], models: Sequence[Model], some: R
         stages: As they will be in the bundle.
         models: The originals.
         some: Windows; how wide a stage's input is shows when they go through.
+        choice: How Keras models are converted.
     """
     recorders = [Recorder(model) for model in models]
     Scorer(stages, recorders, run.combine, run.calibration).raw(some)
     converted = {}
     for stage, model, recorder in zip(stages, models, recorders, strict=True):
-        if stage.runtime == "litert":
-            from vedette_exporter import keras_tflite
-
-            converted[stage.file] = keras_tflite.convert(model.original)
-        else:
-            from vedette_exporter import sklearn_onnx
-
-            converted[stage.file] = sklearn_onnx.convert(model.original, recorder.inputs.shape[1])
+        converted[stage.file] = _candidates(model, recorder.inputs, choice)[0].model
     return converted
+
+
+def _candidates(model: Model, inputs: Rows, choice: Choice) -> list[Candidate]:
+    """Every conversion of a model that there is, the preferred one first."""
+    if model.suffix == ".skops":
+        from vedette_exporter import sklearn_onnx
+
+        return [Candidate("skl2onnx", sklearn_onnx.convert(model.original, inputs.shape[1]), "onnx")]
+    if choice.runtime == "onnx":
+        raise BundleError(f"no conversion to ONNX for {model.suffix}")
+    from vedette_exporter import keras_tflite
+
+    return [Candidate("unrolled", keras_tflite.convert(model.original), "litert")]
 
 
 def _versions(stages: Sequence[Stage]) -> dict[str, str]:

@@ -1,0 +1,34 @@
+"""What whoever exports may choose, and what conversion offers to choose from."""
+
+from typing import Literal, NamedTuple
+
+Runtime = Literal["litert", "onnx"]
+Precision = Literal["float32", "float16", "int8"]
+
+
+class Choice(NamedTuple):
+    """How a run's models are to be exported.
+
+    Attributes:
+        runtime: Of Keras models; scikit-learn's are always ONNX.
+        precision: Of Keras models' weights.
+        max_bytes: A larger model file is not taken.
+    """
+
+    runtime: Runtime = "litert"
+    precision: Precision = "float32"
+    max_bytes: int = 16 * 2**20
+
+
+class Candidate(NamedTuple):
+    """One conversion of a stage's model.
+
+    Attributes:
+        route: How it was converted, in a word.
+        model: The file's bytes.
+        runtime: What runs it.
+    """
+
+    route: str
+    model: bytes
+    runtime: Runtime
