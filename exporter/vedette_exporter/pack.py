@@ -13,7 +13,6 @@ import numpy as np
 
 from vedette import runtimes
 from vedette.contract import bundle
-from vedette.contract.errors import BundleError
 from vedette.contract.features import Rows
 from vedette.contract.manifest import Manifest
 from vedette.contract.scores import Scorer, Stage
@@ -71,7 +70,7 @@ def pack(folder: Path, name: str | None, version: str | None, choice: Choice = C
         calibration=run.calibration,
         trained_on=run.trained_on,
         metrics=run.metrics,
-        libraries={**run.libraries, **_versions(stages)},
+        libraries={**run.libraries, **_versions(models, stages)},
         files=bundle.entries(files),
     )
     return Packed(bundle.write(manifest, files), manifest, measured)
@@ -119,13 +118,20 @@ def _candidates(model: Model, inputs: Rows, choice: Choice) -> list[Candidate]:
 
         return [Candidate("skl2onnx", sklearn_onnx.convert(model.original, inputs.shape[1]), "onnx")]
     if choice.runtime == "onnx":
-        raise BundleError(f"no conversion to ONNX for {model.suffix}")
+        from vedette_exporter import keras_onnx
+
+        return [Candidate("tf2onnx", keras_onnx.convert(model.original), "onnx")]
     from vedette_exporter import keras_tflite
 
     return [Candidate("unrolled", keras_tflite.convert(model.original), "litert")]
 
 
-def _versions(stages: Sequence[Stage]) -> dict[str, str]:
+def _versions(models: Sequence[Model], stages: Sequence[Stage]) -> dict[str, str]:
     """Of what converted the models and ran the result."""
-    used = {"litert": ("ai-edge-litert",), "onnx": ("skl2onnx", "onnx", "onnxruntime")}
-    return {name: metadata.version(name) for stage in stages for name in used[stage.runtime]}
+    used = {
+        (".keras", "litert"): ("ai-edge-litert",),
+        (".keras", "onnx"): ("tf2onnx", "onnx", "onnxruntime"),
+        (".skops", "onnx"): ("skl2onnx", "onnx", "onnxruntime"),
+    }
+    pairs = zip(models, stages, strict=True)
+    return {name: metadata.version(name) for model, stage in pairs for name in used[model.suffix, stage.runtime]}
