@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vedette.contract.features import Rows
     from vedette.contract.scores import Scorer
     from vedette_exporter.parity import Parity
+    from vedette_exporter.routes import Tried
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
@@ -50,9 +51,16 @@ def export(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--runtime", choices=("litert", "onnx"), default="litert", help="what runs an LSTM on the gateway (default: litert, TFLite files)"
     )
+    parser.add_argument(
+        "--max-bytes",
+        metavar="N",
+        type=int,
+        default=Choice().max_bytes,
+        help="take no larger model file (default: %(default)s)",
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     options = parser.parse_args(arguments)
-    choice = Choice(runtime=options.runtime)
+    choice = Choice(runtime=options.runtime, max_bytes=options.max_bytes)
     try:
         return _export(options.run, options.output, options.name, options.version, choice, as_json=options.json)
     except ModuleNotFoundError as error:
@@ -77,7 +85,13 @@ def _export(run: Path, output: Path, name: str | None, version: str | None, choi
     bundle.self_test(written, scorer)
     speed_us = {size: _time_us(scorer, written.golden_windows[:size]) for size in (1, 32)}
     stages = [
-        {"name": stage.name, "file": stage.file, "bytes": len(written.files[stage.file]), "runtime": stage.runtime}
+        {
+            "name": stage.name,
+            "file": stage.file,
+            "bytes": len(written.files[stage.file]),
+            "runtime": stage.runtime,
+            "routes": [tried._asdict() for tried in packed.routes[stage.name]],
+        }
         for stage in written.manifest.stages
     ]
     if as_json:
@@ -95,6 +109,8 @@ def _export(run: Path, output: Path, name: str | None, version: str | None, choi
         return 0
     for stage in written.manifest.stages:
         print(f"stage       {stage.file}, {len(written.files[stage.file]) / 1024:.0f} KiB, {stage.runtime}")
+        for tried in packed.routes[stage.name]:
+            print(f"{'':<12}{_tell_route(tried)}")
     print(
         f"{_tell(packed.parity)}\n"
         f"speed       {speed_us[1]:.0f} us a window one by one, "
@@ -103,6 +119,14 @@ def _export(run: Path, output: Path, name: str | None, version: str | None, choi
         f"self-test   passed\n{path}"
     )
     return 0
+
+
+def _tell_route(tried: "Tried") -> str:
+    """What came of a route."""
+    if tried.refused:
+        return f"route {tried.route}: refused: {tried.refused}"
+    speed = [f"{us:.0f} us a window in batches of {size}" for size, us in tried.us_per_window.items()]
+    return f"route {tried.route}: {', '.join([f'{tried.bytes / 1024:.0f} KiB', *speed])}{': taken' if tried.is_taken else ''}"
 
 
 def _tell(parity: "Parity") -> str:

@@ -4,32 +4,33 @@ Rules this module keeps: the parity gate stands before the writer; the bytes dep
 given, nothing else: no clock, and all chance is seeded by the run.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from vedette import runtimes
 from vedette.contract import bundle
 from vedette.contract.features import Rows
 from vedette.contract.manifest import Manifest
-from vedette.contract.scores import Scorer, Stage
-from vedette_exporter import card, golden, parity
-from vedette_exporter.choice import Candidate, Choice
+from vedette.contract.scores import Feed, Scorer, Stage
+from vedette_exporter import card, golden, parity, routes
+from vedette_exporter.choice import Choice
 from vedette_exporter.parity import Pair, Parity, Recorder
+from vedette_exporter.routes import Chosen, Route, Tried
 from vedette_training import run as runs
 from vedette_training.models import Model
 from vedette_training.run import Run, RunStage
 
 
 class Packed(NamedTuple):
-    """A bundle's bytes, its manifest, and what the parity gate measured."""
+    """A bundle's bytes, its manifest, what the parity gate measured, and by stage the routes that its model was converted by."""
 
     data: bytes
     manifest: Manifest
     parity: Parity
+    routes: Mapping[str, tuple[Tried, ...]]
 
 
 def pack(folder: Path, name: str | None, version: str | None, choice: Choice = Choice()) -> Packed:
@@ -49,15 +50,16 @@ def pack(folder: Path, name: str | None, version: str | None, choice: Choice = C
     rng = np.random.default_rng(run.recipe.seed)
     windows = np.concatenate([parity.enough_windows(holdout.windows, rng), parity.extremes(run.features, holdout.windows.shape[1:], rng)])
     stages = tuple(stage_of(described, choice) for described in run.stages)
-    converted = _convert(run, stages, models, windows[:2], choice)
-    exported = [runtimes.load(stage, converted[stage.file]) for stage in stages]
-    pair = Pair(stages, run.combine, run.calibration, models, exported)
+    chosen = _convert(run, stages, models, windows, choice)
+    tried = {stage.name: one.tried for stage, one in zip(stages, chosen, strict=True)}
+    pair = Pair(stages, run.combine, run.calibration, models, [one.runtime for one in chosen])
     measured, scores = parity.check(pair, windows, holdout.raw)
 
-    chosen = golden.choose(pair, windows, scores, rng)
+    picked = golden.choose(pair, windows, scores, rng)
     name, version = name or run.recipe.name, version or run.recipe.version
-    text = card.render(run, name, version, stages, measured)
-    files = bundle.with_golden({**converted, card.FILE: text.encode()}, windows[chosen], scores[chosen])
+    text = card.render(run, name, version, stages, measured, tried)
+    models_by_file = {stage.file: one.model for stage, one in zip(stages, chosen, strict=True)}
+    files = bundle.with_golden({**models_by_file, card.FILE: text.encode()}, windows[picked], scores[picked])
     manifest = Manifest(
         name=name,
         version=version,
@@ -73,7 +75,7 @@ def pack(folder: Path, name: str | None, version: str | None, choice: Choice = C
         libraries={**run.libraries, **_versions(models, stages)},
         files=bundle.entries(files),
     )
-    return Packed(bundle.write(manifest, files), manifest, measured)
+    return Packed(bundle.write(manifest, files), manifest, measured, tried)
 
 
 def stage_of(described: RunStage, choice: Choice = Choice()) -> Stage:
@@ -93,37 +95,36 @@ def stage_of(described: RunStage, choice: Choice = Choice()) -> Stage:
 _SUFFIXES = {"litert": "tflite", "onnx": "onnx"}
 
 
-def _convert(run: Run, stages: Sequence[Stage], models: Sequence[Model], some: Rows, choice: Choice) -> dict[str, bytes]:
-    """The stages' files by name.
-
-    Args:
-        run: Whose models they are.
-        stages: As they will be in the bundle.
-        models: The originals.
-        some: Windows; how wide a stage's input is shows when they go through.
-        choice: How Keras models are converted.
-    """
+def _convert(run: Run, stages: Sequence[Stage], models: Sequence[Model], windows: Rows, choice: Choice) -> list[Chosen]:
+    """The stages' converted models, each compared on what it is given when the windows go through the originals."""
     recorders = [Recorder(model) for model in models]
-    Scorer(stages, recorders, run.combine, run.calibration).raw(some)
-    converted = {}
-    for stage, model, recorder in zip(stages, models, recorders, strict=True):
-        converted[stage.file] = _candidates(model, recorder.inputs, choice)[0].model
-    return converted
+    Scorer(stages, recorders, run.combine, run.calibration).raw(windows)
+    feeding = {stage.input.stage for stage in stages if isinstance(stage.input, Feed)}
+    return [
+        routes.choose(
+            stage, _routes(model, recorder.inputs.shape[1], choice), recorder, feeds=stage.name in feeding, max_bytes=choice.max_bytes
+        )
+        for stage, model, recorder in zip(stages, models, recorders, strict=True)
+    ]
 
 
-def _candidates(model: Model, inputs: Rows, choice: Choice) -> list[Candidate]:
-    """Every conversion of a model that there is, the preferred one first."""
+def _routes(model: Model, width: int, choice: Choice) -> list[Route]:
+    """Every way to convert a model that there is, the preferred one first."""
+    original = model.original
     if model.suffix == ".skops":
         from vedette_exporter import sklearn_onnx
 
-        return [Candidate("skl2onnx", sklearn_onnx.convert(model.original, inputs.shape[1]), "onnx")]
+        return [Route("skl2onnx", lambda: sklearn_onnx.convert(original, width))]
     if choice.runtime == "onnx":
         from vedette_exporter import keras_onnx
 
-        return [Candidate("tf2onnx", keras_onnx.convert(model.original), "onnx")]
+        return [Route("tf2onnx", lambda: keras_onnx.convert(original))]
     from vedette_exporter import keras_tflite
 
-    return [Candidate("unrolled", keras_tflite.convert(model.original), "litert")]
+    return [
+        Route("unrolled", lambda: keras_tflite.convert_unrolled(original)),
+        Route("loops", lambda: keras_tflite.convert_loops(original)),
+    ]
 
 
 def _versions(models: Sequence[Model], stages: Sequence[Stage]) -> dict[str, str]:
