@@ -5,7 +5,7 @@ Rules this module keeps: every figure comes from the run or was measured by the 
 
 import json
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -14,6 +14,7 @@ import yaml
 from vedette.contract.features import Categories, Category, Feature, FeatureEncoder, Number
 from vedette.contract.scores import Feed, Stage
 from vedette_exporter.parity import FED_LARGEST, FED_SHARE, TOLERANCE, Parity
+from vedette_exporter.routes import Tried
 from vedette_training import findings
 from vedette_training.dataset import PARTS
 from vedette_training.run import Run
@@ -36,7 +37,7 @@ _COMBINED = {
 }
 
 
-def render(run: Run, name: str, version: str, stages: Sequence[Stage], parity: Parity) -> str:
+def render(run: Run, name: str, version: str, stages: Sequence[Stage], parity: Parity, routes: Mapping[str, Sequence[Tried]]) -> str:
     """Write the card, as Markdown.
 
     Args:
@@ -45,6 +46,7 @@ def render(run: Run, name: str, version: str, stages: Sequence[Stage], parity: P
         version: The bundle's.
         stages: The bundle's.
         parity: What the gate measured.
+        routes: By stage, those that its model was converted by.
     """
     sections = {
         "What it does": _purpose(run, stages),
@@ -53,7 +55,7 @@ def render(run: Run, name: str, version: str, stages: Sequence[Stage], parity: P
         "Where 1.0 is": _threshold(run),
         "What the test part measured": _metrics(run),
         "What the audit of the data found": _findings(run),
-        "What conversion changed": _conversion(parity),
+        "What conversion changed": _conversion(parity, routes),
         "How to use it": _use(name, version),
         "What it cannot do": _limits(run),
     }
@@ -182,7 +184,7 @@ def _findings(run: Run) -> Iterator[str]:
     yield f"Looked at: {findings.LOOKED_AT}."
 
 
-def _conversion(parity: Parity) -> Iterator[str]:
+def _conversion(parity: Parity, routes: Mapping[str, Sequence[Tried]]) -> Iterator[str]:
     yield (
         f"On {parity.windows} windows, held-out ones and extremes, the gateway's runtime was compared with the original; a difference of "
         f"{TOLERANCE:g}, relative to max(1, score), is allowed."
@@ -197,6 +199,18 @@ def _conversion(parity: Parity) -> Iterator[str]:
             f"(allowed: {FED_LARGEST:g} on {FED_SHARE:.1%})"
         )
     yield f"- batches of {', '.join(map(str, parity.batch_sizes))} give equal bits"
+    for name, tried in routes.items():
+        yield f"- {name} was converted by the route {next(one.route for one in tried if one.is_taken)}{_others(tried)}"
+
+
+def _others(tried: Sequence[Tried]) -> str:
+    """What came of the routes that were not taken. Without times: equal runs give equal bytes."""
+    others = [
+        f"{one.route} {f'was refused ({one.refused})' if one.refused else f'passed ({one.bytes} bytes), but is not clearly quicker'}"
+        for one in tried
+        if not one.is_taken
+    ]
+    return f"; {', '.join(others)}" if others else ""
 
 
 def _use(name: str, version: str) -> Iterator[str]:

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 from vedette.contract.errors import BundleError, VedetteError
 from vedette_exporter.arguments import NAME, VERSION, checked
+from vedette_exporter.choice import Choice
 from vedette_exporter.files import write_whole
 
 if TYPE_CHECKING:
     from vedette.contract.features import Rows
     from vedette.contract.scores import Scorer
     from vedette_exporter.parity import Parity
+    from vedette_exporter.routes import Tried
 
 
 def export(arguments: Sequence[str]) -> int:
@@ -42,23 +44,34 @@ def export(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--name", type=checked(NAME, "lower-case letters, digits, . _ and -"), help="instead of the recipe's")
     parser.add_argument("--version", type=checked(VERSION, "MAJOR.MINOR.PATCH"), help="instead of the recipe's")
+    parser.add_argument(
+        "--runtime", choices=("litert", "onnx"), default="litert", help="what runs an LSTM on the gateway (default: litert, TFLite files)"
+    )
+    parser.add_argument(
+        "--max-bytes",
+        metavar="N",
+        type=int,
+        default=Choice().max_bytes,
+        help="take no larger model file (default: %(default)s)",
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     options = parser.parse_args(arguments)
+    choice = Choice(runtime=options.runtime, max_bytes=options.max_bytes)
     try:
-        return _export(options.run, options.output, options.name, options.version, as_json=options.json)
+        return _export(options.run, options.output, options.name, options.version, choice, as_json=options.json)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] in {"vedette", "vedette_training", "vedette_exporter"}:
             raise
         raise VedetteError(f"exporting needs {error.name}, which is not installed: pip install 'vedette[export]'") from error
 
 
-def _export(run: Path, output: Path, name: str | None, version: str | None, *, as_json: bool) -> int:
+def _export(run: Path, output: Path, name: str | None, version: str | None, choice: Choice, *, as_json: bool) -> int:
     from vedette import runtimes
     from vedette.contract import bundle
     from vedette_exporter.pack import pack
 
     print("converting and comparing with the original …", file=sys.stderr)
-    packed = pack(run, name, version)
+    packed = pack(run, name, version, choice)
     path = output if output.suffix == bundle.SUFFIX else output / bundle.file_name(packed.manifest)
     try:
         write_whole(path, packed.data)
@@ -71,7 +84,13 @@ def _export(run: Path, output: Path, name: str | None, version: str | None, *, a
     bundle.self_test(written, scorer)
     speed_us = {size: _time_us(scorer, written.golden_windows[:size]) for size in (1, 32)}
     stages = [
-        {"name": stage.name, "file": stage.file, "bytes": len(written.files[stage.file]), "runtime": stage.runtime}
+        {
+            "name": stage.name,
+            "file": stage.file,
+            "bytes": len(written.files[stage.file]),
+            "runtime": stage.runtime,
+            "routes": [tried._asdict() for tried in packed.routes[stage.name]],
+        }
         for stage in written.manifest.stages
     ]
     if as_json:
@@ -89,6 +108,8 @@ def _export(run: Path, output: Path, name: str | None, version: str | None, *, a
         return 0
     for stage in written.manifest.stages:
         print(f"stage       {stage.file}, {len(written.files[stage.file]) / 1024:.0f} KiB, {stage.runtime}")
+        for tried in packed.routes[stage.name]:
+            print(f"{'':<12}{_tell_route(tried)}")
     print(
         f"{_tell(packed.parity)}\n"
         f"speed       {speed_us[1]:.0f} us a window one by one, "
@@ -97,6 +118,14 @@ def _export(run: Path, output: Path, name: str | None, version: str | None, *, a
         f"self-test   passed\n{path}"
     )
     return 0
+
+
+def _tell_route(tried: "Tried") -> str:
+    """What came of a route."""
+    if tried.refused:
+        return f"route {tried.route}: refused: {tried.refused}"
+    speed = [f"{us:.0f} us a window in batches of {size}" for size, us in tried.us_per_window.items()]
+    return f"route {tried.route}: {', '.join([f'{tried.bytes / 1024:.0f} KiB', *speed])}{': taken' if tried.is_taken else ''}"
 
 
 def _tell(parity: "Parity") -> str:

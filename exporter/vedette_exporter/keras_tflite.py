@@ -1,41 +1,79 @@
-"""Keras to TFLite.
+"""Keras to TFLite, by two routes.
 
-Of the routes that were tried (from_concrete_functions, Model.export, a fixed-batch wrapper), this one alone keeps weights, built-in
-operators and a batch of any size; it needs recurrent layers to be unrolled. Models are trained without: that is faster, and a run does
-not depend on how it is exported.
+Of those that were tried (from_concrete_functions, Model.export, a fixed-batch wrapper), `unrolled` alone keeps weights, built-in operators
+and a batch of any size: recurrent layers become as many operators as they have steps. `loops` keeps them as loops, in a file several times
+smaller; TFLite's loops need a size of batch that is fixed, so the file has a signature for each of SIZES, over the same weights.
 """
 
 import contextlib
 import io
-import itertools
 import re
+import tempfile
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import keras
+import numpy as np
 import tensorflow as tf
+from ai_edge_litert import schema_py_generated
 from ai_edge_litert.interpreter import Interpreter
 
 from vedette.contract.errors import BundleError
+from vedette_exporter.keras_twin import INPUT, twin
 
-# FULLY_CONNECTED and the like; FlexMatrixInverse and whatever else a converter lets through has lower case in it.
-_BUILT_IN = re.compile(r"[A-Z0-9_]+")
+SIZES = (1, 32)
+"""Batches that a model with loops takes."""
+
 _MISSING = re.compile(r"'tf\.(\w+)' op is neither a custom op nor a flex op")
 
 
-def convert(model: Any) -> bytes:
-    """Convert a model.
+def convert_unrolled(model: Any) -> bytes:
+    """Convert a model whose recurrent layers are unrolled first.
 
     Args:
         model: Functional keras.Model of one input `(n, steps, columns)`, its outputs a dict by name.
 
     Returns:
-        The TFLite file: float32, built-in operators only, the outputs' names in its signature.
+        The TFLite file: float32, built-in operators only, the outputs' names in its signature, a batch of any size.
 
     Raises:
-        BundleError: the model needs more than built-in operators, or a fixed batch.
+        BundleError: the model needs more than built-in operators.
     """
+    converted = _converted(lambda: tf.lite.TFLiteConverter.from_keras_model(twin(model, unroll=True)))
+    check(converted)
+    return converted
+
+
+def convert_loops(model: Any) -> bytes:
+    """Convert a model whose recurrent layers stay loops.
+
+    Args:
+        model: As for `convert_unrolled`.
+
+    Returns:
+        The TFLite file: float32, built-in operators only, a signature for each of SIZES with the outputs' names.
+
+    Raises:
+        BundleError: the model needs more than built-in operators.
+    """
+    copy = twin(model, unroll=False)
+    # As constants: with several signatures the converter leaves variables variables, which nobody on a gateway gives a value.
+    weights = [np.asarray(weight) for weight in copy.trainable_variables]
+    others = [np.asarray(weight) for weight in copy.non_trainable_variables]
+    function = tf.function(lambda window: copy.stateless_call(weights, others, window, training=False)[0])
+    signatures = {
+        f"batch_{size}": function.get_concrete_function(tf.TensorSpec((size, *model.input_shape[1:]), tf.float32, name=INPUT))
+        for size in SIZES
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(tf.Module(), folder, signatures=signatures)
+        converted = _converted(lambda: tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(signatures)))
+    check(converted, SIZES)
+    return converted
+
+
+def _converted(converter_of: Callable[[], Any]) -> bytes:
     try:
-        converter = tf.lite.TFLiteConverter.from_keras_model(unrolled(model))
+        converter = converter_of()
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         # The converter reports on standard output, which belongs to the command's result.
         with contextlib.redirect_stdout(io.StringIO()):
@@ -43,48 +81,28 @@ def convert(model: Any) -> bytes:
     except Exception as error:  # because TensorFlow's ConverterError is in no public module
         what = ", ".join(sorted(set(_MISSING.findall(str(error))))) or str(error).partition("\n")[0]
         raise BundleError(f"TFLite has no built-in operators for this model: {what}") from error
-    check(converted)
     return converted
 
 
-def unrolled(model: Any) -> Any:
-    """The same model with its recurrent layers unrolled, and every layer named by its place.
-
-    Keras numbers layers as they are made: equal models would differ by what was made before them.
-    """
-    places = itertools.count()
-
-    def clone(operation: Any) -> Any:
-        return type(operation).from_config(_unrolled_config(operation.get_config(), f"layer_{next(places)}"))
-
-    inputs = keras.Input(model.input_shape[1:], name="window")
-    twin = keras.models.clone_model(model, input_tensors=inputs, clone_function=clone)
-    twin.set_weights(model.get_weights())
-    return keras.Model(inputs, twin.output, name="vedette")
-
-
-def _unrolled_config(config: dict[str, Any], name: str) -> dict[str, Any]:
-    """A layer's settings, and those of the layers in it (Bidirectional's, TimeDistributed's)."""
-    changed = {**config, "name": name}
-    for inner in ("layer", "backward_layer"):
-        if inner in config:
-            changed[inner] = {**config[inner], "config": _unrolled_config(config[inner]["config"], name)}
-    if "unroll" in config:
-        changed["unroll"] = True
-    return changed
-
-
-def check(model: bytes) -> None:
+def check(model: bytes, sizes: Sequence[int] = ()) -> None:
     """Make sure that a TFLite file runs on any gateway.
 
+    Args:
+        model: The file's bytes.
+        sizes: Of the batches that it takes; none for one that takes any.
+
     Raises:
-        BundleError: an operator is not built in, or the batch is fixed.
+        BundleError: an operator is not built in, in whatever loop it is, or the batch is another.
     """
-    interpreter = Interpreter(model_content=model)
-    # LiteRT has no public list of operators; a wrong guess here would be caught by the parity gate's runtime, which has
-    # no others.
-    names = {operator["op_name"] for operator in interpreter._get_ops_details()}  # noqa: SLF001 because there is no public one
-    if foreign := sorted(name for name in names if not _BUILT_IN.fullmatch(name)):
+    described = schema_py_generated.Model.GetRootAs(model, 0)
+    custom = [described.OperatorCodes(number).CustomCode() for number in range(described.OperatorCodesLength())]
+    if foreign := sorted(name.decode() for name in custom if name):
         raise BundleError(f"the converted model needs {', '.join(foreign)}, which a gateway's runtime does not have")
-    if interpreter.get_input_details()[0]["shape_signature"][0] != -1:
-        raise BundleError("the converted model takes batches of one size only: unroll its recurrent layers")
+    interpreter = Interpreter(model_content=model)
+    runners = [interpreter.get_signature_runner(name) for name in interpreter.get_signature_list()]
+    found = sorted(int(given["shape_signature"][0]) for runner in runners for given in runner.get_input_details().values())
+    if found != sorted(sizes or [-1]):
+        raise BundleError(
+            f"the converted model takes batches of {', '.join(map(str, found))}, not of {', '.join(map(str, sizes)) or 'any size'}: "
+            "unroll its recurrent layers, or give it a signature for each size"
+        )
