@@ -3,7 +3,6 @@
 import argparse
 import json
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,14 +15,10 @@ from vedette.contract.errors import ConfigError, VedetteError
 if TYPE_CHECKING:
     from vedette.config import Alerts
     from vedette.contract.bundle import Bundle
-    from vedette.contract.scores import Scorer
     from vedette_training.evaluate import Evaluation
     from vedette_training.judging import Judged
     from vedette_training.run import Labelled, Run
     from vedette_training.study import Study
-
-_TIMED = (1, 32, 256)
-_REPEATS = 30
 
 
 def evaluate(arguments: Sequence[str]) -> int:
@@ -76,6 +71,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _judge(path: Path, options: argparse.Namespace, rules: "Alerts") -> "Evaluation":
     """Take labelled readings through one model."""
     from vedette import runtimes
+    from vedette_exporter import timing
     from vedette_training import judging
     from vedette_training.evaluate import Evaluation, count_episodes, find_drift, measure
 
@@ -97,7 +93,7 @@ def _judge(path: Path, options: argparse.Namespace, rules: "Alerts") -> "Evaluat
         episodes=count_episodes(judged, labelled, bundle.manifest.window),
         drift=find_drift(judged),
         study=_study(bundle, judged),
-        us_per_window={size: _time_us(scorer, judged, size) for size in _TIMED if size <= len(judged.windows)},
+        us_per_window=timing.us_per_window([scorer], judged.windows)[0],
     )
 
 
@@ -153,18 +149,6 @@ def _study(bundle: "Bundle", judged: "Judged") -> "Study | None":
                 numbers=study.number(judged.devices)[judged.kept],
             )
     return None
-
-
-def _time_us(scorer: "Scorer", judged: "Judged", size: int) -> float:
-    """Microseconds a window in batches of `size`: the median of some runs, on this machine."""
-    windows = judged.windows[:size]
-    scorer.score(windows)
-    took_s = []
-    for _ in range(_REPEATS):
-        started = time.perf_counter()
-        scorer.score(windows)
-        took_s.append(time.perf_counter() - started)
-    return sorted(took_s)[_REPEATS // 2] / size * 1e6
 
 
 def _figures(evaluation: "Evaluation") -> dict[str, object]:

@@ -16,20 +16,22 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 from vedette.contract.errors import BundleError
+from vedette.contract.scores import Precision
 
 # FULLY_CONNECTED and the like; FlexMatrixInverse and whatever else a converter lets through has lower case in it.
 _BUILT_IN = re.compile(r"[A-Z0-9_]+")
 _MISSING = re.compile(r"'tf\.(\w+)' op is neither a custom op nor a flex op")
 
 
-def convert(model: Any) -> bytes:
+def convert(model: Any, precision: Precision = "float32") -> bytes:
     """Convert a model.
 
     Args:
         model: Functional keras.Model of one input `(n, steps, columns)`, its outputs a dict by name.
+        precision: Of its weights.
 
     Returns:
-        The TFLite file: float32, built-in operators only, the outputs' names in its signature.
+        The TFLite file: float32 in and out, built-in operators only, the outputs' names in its signature.
 
     Raises:
         BundleError: the model needs more than built-in operators, or a fixed batch.
@@ -37,6 +39,7 @@ def convert(model: Any) -> bytes:
     try:
         converter = tf.lite.TFLiteConverter.from_keras_model(unrolled(model))
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        _narrow(converter, precision)
         # The converter reports on standard output, which belongs to the command's result.
         with contextlib.redirect_stdout(io.StringIO()):
             converted: bytes = converter.convert()
@@ -45,6 +48,22 @@ def convert(model: Any) -> bytes:
         raise BundleError(f"TFLite has no built-in operators for this model: {what}") from error
     check(converted)
     return converted
+
+
+def _narrow(converter: Any, precision: Precision) -> None:
+    """Have weights stored in float16, or in int8 and multiplied with activations that are rounded as they come, window by window.
+
+    Not in int8 throughout, with activations scaled by representative windows: what lies beyond those is cut off, and that is what an
+    anomaly does (ADR 0010).
+    """
+    if precision == "float32":
+        return
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if precision == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    else:
+        # A scale for a whole matrix rather than for each of its rows: tflite-runtime 2.14 knows no other, and it is as exact.
+        converter._experimental_disable_per_channel_quantization_for_dense_layers = True  # noqa: SLF001 because no public setting does it
 
 
 def unrolled(model: Any) -> Any:

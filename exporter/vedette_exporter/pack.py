@@ -4,7 +4,7 @@ Rules this module keeps: the parity gate stands before the writer; the bytes dep
 given, nothing else: no clock, and all chance is seeded by the run.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
@@ -16,21 +16,41 @@ from vedette.contract import bundle
 from vedette.contract.errors import BundleError
 from vedette.contract.features import Rows
 from vedette.contract.manifest import Manifest
-from vedette.contract.scores import Scorer, Stage
+from vedette.contract.scores import Scorer, Scores, Stage
 from vedette_exporter import card, golden, parity
 from vedette_exporter.choice import Candidate, Choice
 from vedette_exporter.parity import Pair, Parity, Recorder
+from vedette_exporter.recalibrate import recalibrated
+from vedette_exporter.variants import Variant, average_precision, check, narrowed
 from vedette_training import run as runs
 from vedette_training.models import Model
-from vedette_training.run import Run, RunStage
+from vedette_training.run import Holdout, Run, RunStage
 
 
 class Packed(NamedTuple):
-    """A bundle's bytes, its manifest, and what the parity gate measured."""
+    """A bundle.
+
+    Attributes:
+        data: Its bytes.
+        manifest: In it.
+        parity: What the gate measured.
+        variants: What is in it, and first, where that is a narrower variant, what float32 would have come to.
+    """
 
     data: bytes
     manifest: Manifest
     parity: Parity
+    variants: tuple[Variant, ...]
+
+
+class _Proved(NamedTuple):
+    """Models that passed the gate, and the exported ones' scores."""
+
+    files: Mapping[str, bytes]
+    pair: Pair
+    parity: Parity
+    scores: Scores
+    variant: Variant
 
 
 def pack(folder: Path, name: str | None, version: str | None, choice: Choice = Choice()) -> Packed:
@@ -49,16 +69,19 @@ def pack(folder: Path, name: str | None, version: str | None, choice: Choice = C
     models = runs.load_models(folder, run)
     rng = np.random.default_rng(run.recipe.seed)
     windows = np.concatenate([parity.enough_windows(holdout.windows, rng), parity.extremes(run.features, holdout.windows.shape[1:], rng)])
-    stages = tuple(stage_of(described, choice) for described in run.stages)
-    converted = _convert(run, stages, models, windows[:2], choice)
-    exported = [runtimes.load(stage, converted[stage.file]) for stage in stages]
-    pair = Pair(stages, run.combine, run.calibration, models, exported)
-    measured, scores = parity.check(pair, windows, holdout.raw)
+    given = _Given(run, holdout, models, windows)
+    proved = _prove(given, choice)
+    variants: tuple[Variant, ...] = (proved.variant,)
+    if choice.precision != "float32":
+        exact = _prove(given, choice._replace(precision="float32"))
+        check(exact.variant, proved.variant)
+        variants = (exact.variant, proved.variant)
 
-    chosen = golden.choose(pair, windows, scores, rng)
+    stages = proved.pair.exported_stages or proved.pair.stages
+    chosen = golden.choose(proved.pair, windows, proved.scores, rng)
     name, version = name or run.recipe.name, version or run.recipe.version
-    text = card.render(run, name, version, stages, measured)
-    files = bundle.with_golden({**converted, card.FILE: text.encode()}, windows[chosen], scores[chosen])
+    text = card.render(run, name, version, stages, proved.parity, variants)
+    files = bundle.with_golden({**proved.files, card.FILE: text.encode()}, windows[chosen], proved.scores[chosen])
     manifest = Manifest(
         name=name,
         version=version,
@@ -68,13 +91,42 @@ def pack(folder: Path, name: str | None, version: str | None, choice: Choice = C
         window=run.recipe.window,
         stages=stages,
         combine=run.combine,
-        calibration=run.calibration,
+        calibration=proved.pair.exported_calibration if proved.pair.exported_stages else run.calibration,
         trained_on=run.trained_on,
         metrics=run.metrics,
         libraries={**run.libraries, **_versions(stages)},
         files=bundle.entries(files),
     )
-    return Packed(bundle.write(manifest, files), manifest, measured)
+    return Packed(bundle.write(manifest, files), manifest, proved.parity, variants)
+
+
+class _Given(NamedTuple):
+    """A run as it was read, and the windows that the gate looks at, the held-out ones first."""
+
+    run: Run
+    holdout: Holdout
+    models: Sequence[Model]
+    windows: Rows
+
+
+def _prove(given: _Given, choice: Choice) -> _Proved:
+    """Convert a run's models, recalibrate them where they are narrower, and take them through the gate.
+
+    Raises:
+        BundleError: they have no such form, or do not survive conversion.
+    """
+    run, holdout, models, windows = given
+    stages = narrowed([stage_of(described, choice) for described in run.stages], models, choice.precision)
+    converted = _convert(run, stages, models, windows[:2], choice)
+    exported = [runtimes.load(stage, converted[stage.file]) for stage in stages]
+    pair = Pair(stages, run.combine, run.calibration, models, exported)
+    if choice.precision != "float32":
+        pair = recalibrated(pair, holdout.raw, parity.raw_scores(pair.scorer(exported), holdout.windows))
+    measured, scores = parity.check(pair, windows, holdout.raw)
+    variant = Variant(
+        choice.precision, sum(map(len, converted.values())), average_precision(scores, holdout.anomalous), pair.scorer(exported)
+    )
+    return _Proved(converted, pair, measured, scores, variant)
 
 
 def stage_of(described: RunStage, choice: Choice = Choice()) -> Stage:
@@ -108,7 +160,8 @@ def _convert(run: Run, stages: Sequence[Stage], models: Sequence[Model], some: R
     Scorer(stages, recorders, run.combine, run.calibration).raw(some)
     converted = {}
     for stage, model, recorder in zip(stages, models, recorders, strict=True):
-        converted[stage.file] = _candidates(model, recorder.inputs, choice)[0].model
+        as_asked = choice._replace(precision=stage.precision)
+        converted[stage.file] = _candidates(model, recorder.inputs, as_asked)[0].model
     return converted
 
 
@@ -117,12 +170,12 @@ def _candidates(model: Model, inputs: Rows, choice: Choice) -> list[Candidate]:
     if model.suffix == ".skops":
         from vedette_exporter import sklearn_onnx
 
-        return [Candidate("skl2onnx", sklearn_onnx.convert(model.original, inputs.shape[1]), "onnx")]
+        return [Candidate("skl2onnx", sklearn_onnx.convert(model.original, inputs.shape[1], choice.precision), "onnx")]
     if choice.runtime == "onnx":
         raise BundleError(f"no conversion to ONNX for {model.suffix}")
     from vedette_exporter import keras_tflite
 
-    return [Candidate("unrolled", keras_tflite.convert(model.original), "litert")]
+    return [Candidate("unrolled", keras_tflite.convert(model.original, choice.precision), "litert")]
 
 
 def _versions(stages: Sequence[Stage]) -> dict[str, str]:

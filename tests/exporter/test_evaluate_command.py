@@ -49,7 +49,7 @@ def test_windows_are_judged_as_training_judged_them_though_through_another_runti
     trained = runs.read(forest)[0].metrics
     assert model["windows"] == pytest.approx(dict(trained), rel=1e-4)
     assert model["episodes"]["labelled"] >= 1
-    assert set(model["us_per_window"]) == {"1", "32"}
+    assert set(model["us_per_window"]) == {"1", "32", "256"}
     assert "<html" in (tmp_path / "report.html").read_text()
 
 

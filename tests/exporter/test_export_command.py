@@ -37,9 +37,11 @@ def test_folder_gets_a_bundle_of_its_name_and_version(forest: Path, tmp_path: Pa
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
     assert (printed["bundle"], printed["bytes"], printed["sha256"]) == (str(path), path.stat().st_size, bundle.sha256)
     size = len(bundle.files["isolation_forest.onnx"])
-    assert printed["stages"] == [{"name": "isolation_forest", "file": "isolation_forest.onnx", "bytes": size, "runtime": "onnx"}]
+    assert printed["stages"] == [
+        {"name": "isolation_forest", "file": "isolation_forest.onnx", "bytes": size, "runtime": "onnx", "precision": "float32"}
+    ]
     assert printed["parity"]["windows"] >= 500
-    assert set(printed["us_per_window"]) == {"1", "32"}
+    assert set(printed["us_per_window"]) == {"1", "32", "256"}
     assert bundle.files["model-card.md"].decode().startswith("# booster 2.1.0\n")
 
 
