@@ -1,22 +1,20 @@
 """Keras to TFLite.
 
 Of the routes that were tried (from_concrete_functions, Model.export, a fixed-batch wrapper), this one alone keeps weights, built-in
-operators and a batch of any size; it needs recurrent layers to be unrolled. Models are trained without: that is faster, and a run does
-not depend on how it is exported.
+operators and a batch of any size; it needs recurrent layers to be unrolled.
 """
 
 import contextlib
 import io
-import itertools
 import re
 from typing import Any
 
-import keras
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 from vedette.contract.errors import BundleError
 from vedette.contract.scores import Precision
+from vedette_exporter.keras_twin import twin
 
 # FULLY_CONNECTED and the like; FlexMatrixInverse and whatever else a converter lets through has lower case in it.
 _BUILT_IN = re.compile(r"[A-Z0-9_]+")
@@ -37,7 +35,7 @@ def convert(model: Any, precision: Precision = "float32") -> bytes:
         BundleError: the model needs more than built-in operators, or a fixed batch.
     """
     try:
-        converter = tf.lite.TFLiteConverter.from_keras_model(unrolled(model))
+        converter = tf.lite.TFLiteConverter.from_keras_model(twin(model, unroll=True))
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         _narrow(converter, precision)
         # The converter reports on standard output, which belongs to the command's result.
@@ -64,33 +62,6 @@ def _narrow(converter: Any, precision: Precision) -> None:
     else:
         # A scale for a whole matrix rather than for each of its rows: tflite-runtime 2.14 knows no other, and it is as exact.
         converter._experimental_disable_per_channel_quantization_for_dense_layers = True  # noqa: SLF001 because no public setting does it
-
-
-def unrolled(model: Any) -> Any:
-    """The same model with its recurrent layers unrolled, and every layer named by its place.
-
-    Keras numbers layers as they are made: equal models would differ by what was made before them.
-    """
-    places = itertools.count()
-
-    def clone(operation: Any) -> Any:
-        return type(operation).from_config(_unrolled_config(operation.get_config(), f"layer_{next(places)}"))
-
-    inputs = keras.Input(model.input_shape[1:], name="window")
-    twin = keras.models.clone_model(model, input_tensors=inputs, clone_function=clone)
-    twin.set_weights(model.get_weights())
-    return keras.Model(inputs, twin.output, name="vedette")
-
-
-def _unrolled_config(config: dict[str, Any], name: str) -> dict[str, Any]:
-    """A layer's settings, and those of the layers in it (Bidirectional's, TimeDistributed's)."""
-    changed = {**config, "name": name}
-    for inner in ("layer", "backward_layer"):
-        if inner in config:
-            changed[inner] = {**config[inner], "config": _unrolled_config(config[inner]["config"], name)}
-    if "unroll" in config:
-        changed["unroll"] = True
-    return changed
 
 
 def check(model: bytes) -> None:

@@ -13,7 +13,6 @@ import numpy as np
 
 from vedette import runtimes
 from vedette.contract import bundle
-from vedette.contract.errors import BundleError
 from vedette.contract.features import Rows
 from vedette.contract.manifest import Manifest
 from vedette.contract.scores import Scorer, Scores, Stage
@@ -94,7 +93,7 @@ def pack(folder: Path, name: str | None, version: str | None, choice: Choice = C
         calibration=proved.pair.exported_calibration if proved.pair.exported_stages else run.calibration,
         trained_on=run.trained_on,
         metrics=run.metrics,
-        libraries={**run.libraries, **_versions(stages)},
+        libraries={**run.libraries, **_versions(models, stages)},
         files=bundle.entries(files),
     )
     return Packed(bundle.write(manifest, files), manifest, proved.parity, variants)
@@ -172,13 +171,20 @@ def _candidates(model: Model, inputs: Rows, choice: Choice) -> list[Candidate]:
 
         return [Candidate("skl2onnx", sklearn_onnx.convert(model.original, inputs.shape[1], choice.precision), "onnx")]
     if choice.runtime == "onnx":
-        raise BundleError(f"no conversion to ONNX for {model.suffix}")
+        from vedette_exporter import keras_onnx
+
+        return [Candidate("tf2onnx", keras_onnx.convert(model.original, choice.precision), "onnx")]
     from vedette_exporter import keras_tflite
 
     return [Candidate("unrolled", keras_tflite.convert(model.original, choice.precision), "litert")]
 
 
-def _versions(stages: Sequence[Stage]) -> dict[str, str]:
+def _versions(models: Sequence[Model], stages: Sequence[Stage]) -> dict[str, str]:
     """Of what converted the models and ran the result."""
-    used = {"litert": ("ai-edge-litert",), "onnx": ("skl2onnx", "onnx", "onnxruntime")}
-    return {name: metadata.version(name) for stage in stages for name in used[stage.runtime]}
+    used = {
+        (".keras", "litert"): ("ai-edge-litert",),
+        (".keras", "onnx"): ("tf2onnx", "onnx", "onnxruntime"),
+        (".skops", "onnx"): ("skl2onnx", "onnx", "onnxruntime"),
+    }
+    pairs = zip(models, stages, strict=True)
+    return {name: metadata.version(name) for model, stage in pairs for name in used[model.suffix, stage.runtime]}

@@ -13,33 +13,41 @@ from vedette.contract import bundle as bundles
 from vedette.contract.bundle import Bundle
 from vedette.contract.errors import BundleError
 from vedette.runtimes import load_scorer
+from vedette_exporter.choice import Choice
 from vedette_exporter.pack import Packed, pack
 from vedette_training import run as runs
 
+TO_ONNX = ("lstm to onnx", "lstm_autoencoder to onnx", "lstm_autoencoder-deep to onnx", "hybrid-mean to onnx")
 KINDS = (
     "lstm", "lstm_autoencoder", "lstm_autoencoder-deep", "lstm_autoencoder-steps", "isolation_forest",
     "isolation_forest-rotated", "one_class_svm", "dbscan", "pca", "hybrid-all", "hybrid-any", "hybrid-mean",
 )  # fmt: skip
-SLOW = ("lstm_autoencoder-deep", "hybrid-mean")
+SLOW = ("lstm_autoencoder-deep", "hybrid-mean", "lstm_autoencoder-deep to onnx", "hybrid-mean to onnx")
 MakeRun = Callable[..., Path]
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=(*KINDS, *TO_ONNX))
 def kind(request: pytest.FixtureRequest) -> str:
-    """Each detector in turn."""
+    """Each detector in turn, and those of Keras in their other runtime."""
     return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def choice(kind: str) -> Choice:
+    """How it is exported."""
+    return Choice(runtime="onnx" if kind in TO_ONNX else "litert")
 
 
 @pytest.fixture(scope="module")
 def folder(kind: str, make_run: MakeRun) -> Path:
     """Its run."""
-    return make_run(kind)
+    return make_run(kind.removesuffix(" to onnx"))
 
 
 @pytest.fixture(scope="module")
-def packed(folder: Path) -> Packed:
+def packed(folder: Path, choice: Choice) -> Packed:
     """What the run was exported to."""
-    return pack(folder, None, None)
+    return pack(folder, None, None, choice)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +94,7 @@ def test_models_are_of_built_in_operators_alone(bundle: Bundle) -> None:
             assert interpreter.get_input_details()[0]["shape_signature"][0] == -1
 
 
-def test_bundle_says_what_the_run_said(bundle: Bundle, folder: Path) -> None:
+def test_bundle_says_what_the_run_said(bundle: Bundle, folder: Path, choice: Choice) -> None:
     manifest, run = bundle.manifest, runs.read(folder)[0]
     assert (manifest.name, manifest.version, manifest.created) == ("pump", "1.0.0", run.created)
     assert (manifest.detector, manifest.features, manifest.window) == (run.recipe.detector.kind, run.features, run.recipe.window)
@@ -95,7 +103,8 @@ def test_bundle_says_what_the_run_said(bundle: Bundle, folder: Path) -> None:
     for stage, described in zip(manifest.stages, run.stages, strict=True):
         assert (stage.name, stage.input, stage.output) == (described.name, described.input, described.output)
         assert (stage.calibration, stage.smoothing) == (described.calibration, described.smoothing)
-        assert stage.file.rpartition(".")[2] == {".keras": "tflite", ".skops": "onnx"}[Path(described.file).suffix]
+        assert stage.runtime == (choice.runtime if described.file.endswith(".keras") else "onnx")
+        assert Path(stage.file).suffix == {"litert": ".tflite", "onnx": ".onnx"}[stage.runtime]
     assert run.libraries.items() < manifest.libraries.items()
 
 
@@ -106,14 +115,14 @@ def test_model_card_travels_with_it(bundle: Bundle) -> None:
     assert "model-card.md" not in [stage.file for stage in bundle.manifest.stages]
 
 
-def test_equal_runs_give_equal_bytes(packed: Packed, folder: Path, kind: str) -> None:
+def test_equal_runs_give_equal_bytes(packed: Packed, folder: Path, kind: str, choice: Choice) -> None:
     if kind in SLOW:
         pytest.skip(reason="others are the same code in a third of the time")
-    assert pack(folder, None, None).data == packed.data
+    assert pack(folder, None, None, choice).data == packed.data
 
 
 def test_model_of_another_training_is_refused(folder: Path, kind: str, make_run: MakeRun, tmp_path: Path) -> None:
-    if kind in (*SLOW, "hybrid-all"):
+    if kind in (*SLOW, *TO_ONNX, "hybrid-all"):
         pytest.skip(reason="others are the same code in a third of the time")
     other = make_run(kind, 2)
     run = runs.read(folder)[0]

@@ -1,5 +1,6 @@
 """Converters by themselves, on what a detector's training rarely meets."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from vedette.contract.errors import BundleError
 from vedette.runtimes.litert import LiteRT
 from vedette.runtimes.onnx import Onnx
-from vedette_exporter import keras_tflite, sklearn_onnx
+from vedette_exporter import keras_onnx, keras_tflite, sklearn_onnx
 from vedette_training.detectors.dbscan import CoreDistance
 from vedette_training.detectors.one_class_svm import LogKernel
 from vedette_training.models.keras_model import KerasModel
@@ -98,45 +99,64 @@ def test_estimator_without_a_converter_is_refused(last: Any) -> None:
         sklearn_onnx.convert(make_pipeline(StandardScaler(), last).fit(rows()), 6)
 
 
-def autoencoder(weights: list[Any] | None = None) -> keras.Model:
+def autoencoder(weights: list[Any] | None = None, units: int = 4) -> keras.Model:
     layers = keras.layers
     window = keras.Input((5, 3), name="window")
-    found = layers.LayerNormalization()(layers.LSTM(4, return_sequences=True)(window))
-    latent = layers.Bidirectional(layers.LSTM(4))(found)
-    back = layers.TimeDistributed(layers.Dense(3))(layers.LSTM(4, return_sequences=True)(layers.RepeatVector(5)(latent)))
-    error = keras.ops.mean(keras.ops.square(window - back)[:, -1:], axis=(1, 2))[:, None]
-    model = keras.Model(window, {"error": error, "latent": latent})
+    found = layers.LayerNormalization()(layers.LSTM(units, return_sequences=True)(window))
+    latent = layers.Bidirectional(layers.LSTM(units))(found)
+    back = layers.TimeDistributed(layers.Dense(3))(layers.LSTM(units, return_sequences=True)(layers.RepeatVector(5)(latent)))
+    by_column = keras.ops.mean(keras.ops.square(window - back), axis=1)
+    error = keras.ops.mean(by_column, axis=1, keepdims=True)
+    model = keras.Model(window, {"error": error, "feature_error": by_column, "latent": latent})
     if weights:
         model.set_weights(weights)
     return model
 
 
-def test_tflite_gives_every_output_that_keras_gives_in_batches_of_any_size() -> None:
-    model = autoencoder()
+Convert = Callable[[Any], bytes]
+TO_TFLITE: Convert = keras_tflite.convert
+TO_ONNX: Convert = keras_onnx.convert
+
+
+# Rows of five and of seven numbers begin anywhere in memory, and ONNX Runtime's own means round by where they do.
+@pytest.mark.parametrize(("convert", "load", "units"), [(TO_TFLITE, LiteRT, 4), (TO_ONNX, Onnx, 4), (TO_ONNX, Onnx, 5), (TO_ONNX, Onnx, 7)])
+def test_keras_model_gives_every_output_that_it_gave_in_batches_of_any_size(convert: Convert, load: type, units: int) -> None:
+    model = autoencoder(units=units)
     windows = rows(64, 15).reshape(64, 5, 3)
-    runtime = LiteRT(keras_tflite.convert(model))
+    runtime = load(convert(model))
     outputs, expected = runtime.run(windows), KerasModel(model).run(windows)
-    assert {name: values.shape for name, values in outputs.items()} == {"error": (64, 1), "latent": (64, 8)}
+    shapes = {name: values.shape for name, values in outputs.items()}
+    assert shapes == {"error": (64, 1), "feature_error": (64, 3), "latent": (64, 2 * units)}
     for name, values in outputs.items():
         np.testing.assert_allclose(values, expected[name], atol=1e-5)
-        one_by_one = [runtime.run(windows[i : i + 1])[name] for i in range(64)]
-        np.testing.assert_array_equal(np.concatenate(one_by_one), values)
+        for size in (1, 2, 3, 7, 32):
+            parts = [runtime.run(windows[start : start + size])[name] for start in range(0, 64, size)]
+            np.testing.assert_array_equal(np.concatenate(parts), values)
 
 
-def test_equal_models_give_equal_bytes_whatever_keras_made_before_them(tmp_path: Path) -> None:
+@pytest.mark.parametrize("convert", [TO_TFLITE, TO_ONNX])
+def test_equal_models_give_equal_bytes_whatever_keras_made_before_them(convert: Convert, tmp_path: Path) -> None:
     model = autoencoder()
     again = autoencoder(model.get_weights())
     assert [layer.name for layer in model.layers] != [layer.name for layer in again.layers]
     again.save(tmp_path / "again.keras")
     loaded = KerasModel.load(tmp_path / "again.keras").original
-    assert keras_tflite.convert(model) == keras_tflite.convert(again) == keras_tflite.convert(loaded)
+    assert convert(model) == convert(again) == convert(loaded)
 
 
-def test_original_is_left_as_it_was() -> None:
+@pytest.mark.parametrize("convert", [TO_TFLITE, TO_ONNX])
+def test_original_is_left_as_it_was(convert: Convert) -> None:
     model = autoencoder()
     before = model.get_config()
-    keras_tflite.unrolled(model)
+    convert(model)
     assert model.get_config() == before
+
+
+def test_recurrent_layer_that_no_onnx_operator_computes_is_refused() -> None:
+    window = keras.Input((5, 3), name="window")
+    state = keras.layers.LSTM(4, activation="softplus", recurrent_activation="relu")(window)
+    with pytest.raises(BundleError, match="export it with --runtime litert"):
+        keras_onnx.convert(keras.Model(window, {"log_odds": keras.layers.Dense(1)(state)}))
 
 
 def test_converted_model_with_a_fixed_batch_is_refused() -> None:

@@ -86,6 +86,22 @@ def test_a_bundle_is_judged_on_history_that_a_recipe_explains(forest: Path, tmp_
     assert printed["models"][0]["windows"] == judge(capsys, forest, "-o", tmp_path / "r.html")["models"][0]["windows"]
 
 
+def test_a_bundle_beside_its_run_is_judged_on_the_runs_test_part(
+    make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run("pca")
+    export([str(run), "--precision", "int8", "-o", str(tmp_path / "int8.vedette")])
+    report = tmp_path / "report.html"
+    exact, narrower = judge(capsys, run, tmp_path / "int8.vedette", "-o", report)["models"]
+    assert (exact["precision"], narrower["precision"]) == ("float32", "int8")
+    assert narrower["bytes"] < exact["bytes"]
+    assert narrower["windows"]["windows"] == exact["windows"]["windows"]
+    assert narrower["windows"]["average_precision"] == pytest.approx(exact["windows"]["average_precision"], abs=0.01)
+    assert "What each takes of a gateway" in report.read_text()
+    with pytest.raises(ConfigError, match="name the run beside it"):
+        evaluate([str(make_run("isolation_forest")), str(tmp_path / "int8.vedette"), "-o", str(report)])
+
+
 def test_alert_rules_are_those_of_the_gateway_that_is_named(forest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = tmp_path / "agent.yaml"
     config.write_text(

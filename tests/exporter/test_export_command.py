@@ -59,6 +59,22 @@ def test_person_sees_each_stage_with_its_size_and_runtime(make_run: MakeRun, tmp
     assert lines[-1] == str(path)
 
 
+def test_a_variant_is_shown_beside_float32(make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "pump.vedette"
+    assert export([str(make_run("pca")), "--precision", "int8", "-o", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "pca.onnx, " in out
+    table = [line.split() for line in out.splitlines() if line.split()[:1] in (["float32"], ["int8"])]
+    assert [row[0] for row in table] == ["float32", "int8"]
+    assert all(len(row) == 7 for row in table)  # weights, size and its unit, average precision, three times
+    assert export([str(make_run("pca")), "--precision", "int8", "-o", str(path), "--json"]) == 0
+    exact, narrower = json.loads(capsys.readouterr().out)["variants"]
+    assert (exact["precision"], narrower["precision"]) == ("float32", "int8")
+    assert narrower["bytes"] < exact["bytes"]
+    assert set(narrower["us_per_window"]) == set(exact["us_per_window"]) == {"1", "32", "256"}
+    assert abs(narrower["average_precision"] - exact["average_precision"]) <= 0.01
+
+
 def test_refused_model_leaves_the_old_bundle_as_it_was(make_run: MakeRun, forest: Path, tmp_path: Path) -> None:
     bundle = tmp_path / "out" / "pump.vedette"
     export([str(forest), "-o", str(bundle)])

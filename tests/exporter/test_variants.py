@@ -91,6 +91,15 @@ def test_weights_are_what_was_asked_for(packed: Packed, case: tuple[str, Precisi
             assert any(tensor["dtype"] is wanted for tensor in tensors)
 
 
+def test_an_lstm_in_onnx_keeps_its_weights_narrow(make_run: MakeRun) -> None:
+    for precision, share in (("float16", 0.65), ("int8", 0.45)):
+        found = pack(make_run("lstm-wide"), None, None, Choice(runtime="onnx", precision=cast("Precision", precision)))
+        exact, narrower = found.variants
+        assert narrower.model_bytes < share * exact.model_bytes
+        bundle = bundles.read(found.data)
+        bundles.self_test(bundle, load_scorer(bundle))
+
+
 def test_equal_runs_give_equal_bytes(make_run: MakeRun) -> None:
     first, second = (pack(make_run("lstm-wide"), None, None, Choice(precision="int8")).data for _ in range(2))
     assert first == second

@@ -1,4 +1,7 @@
-"""An LSTM autoencoder, in Keras: windows that it cannot give back are unlike those that it learnt to."""
+"""An LSTM autoencoder, in Keras: windows that it cannot give back are unlike those that it learnt to.
+
+Its outputs are the latent vector, the mean squared error, and that of every column by itself, which says what was given back badly.
+"""
 
 from typing import Annotated, Any, Literal
 
@@ -8,7 +11,7 @@ from vedette_training.detectors import Fitted, FittedStage, Settings, Workshop
 from vedette_training.windows import Part
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
-ERROR, LATENT = "error", "latent"
+ERROR, FEATURE_ERROR, LATENT = "error", "feature_error", "latent"
 
 
 class LstmAutoencoder(Settings, frozen=True, kw_only=True, tag="lstm_autoencoder"):
@@ -59,9 +62,9 @@ class LstmAutoencoder(Settings, frozen=True, kw_only=True, tag="lstm_autoencoder
         )
         window = autoencoder.input
         squares = keras.ops.square(window - autoencoder.output)
-        judged = squares if self.error == "window" else squares[:, -1:]
-        error = keras.ops.mean(judged, axis=(1, 2))[:, None]
-        model = keras.Model(window, {ERROR: error, LATENT: latent})
+        by_column = keras.ops.mean(squares, axis=1) if self.error == "window" else squares[:, -1]
+        error = keras.ops.mean(by_column, axis=1, keepdims=True)
+        model = keras.Model(window, {ERROR: error, FEATURE_ERROR: by_column, LATENT: latent})
         return Fitted((FittedStage("lstm_autoencoder", KerasModel(model), "window", ERROR),), curves={"lstm_autoencoder": curve})
 
     def build(self, shape: tuple[int, int]) -> tuple[Any, Any]:
@@ -84,7 +87,7 @@ class LstmAutoencoder(Settings, frozen=True, kw_only=True, tag="lstm_autoencoder
         back = layers.RepeatVector(steps)(latent)
         for _ in range(_BLOCKS[self.preset]):
             back = self._block(back)
-        return keras.Model(window, layers.TimeDistributed(layers.Dense(columns))(back)), latent
+        return keras.Model(window, layers.Dense(columns)(back)), latent
 
     def _block(self, sequence: Any) -> Any:
         from keras import layers
