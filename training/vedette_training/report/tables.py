@@ -196,7 +196,7 @@ def costs(evaluations: Sequence[Evaluation], names: Sequence[str]) -> Table:
         runtimes = " and ".join(sorted({stage.runtime for stage in e.manifest.stages}))
         speed = (amount(e.us_per_window.get(windows)) for windows in sizes)
         rows.append((name, e.manifest.precision, runtimes, size(e.model_bytes), *speed, fixed(e.metrics.get("average_precision"), 4)))
-    return Table(("", "weights", "runtime", "models", *(f"µs, {_batch(windows)}" for windows in sizes), "AP"), tuple(rows), 3)
+    return Table(("", "weights", "runtime", "models", *(f"µs, {windows} a call" for windows in sizes), "AP"), tuple(rows), 3)
 
 
 def clusters(found: Clusters) -> Table:
