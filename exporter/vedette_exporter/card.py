@@ -5,7 +5,7 @@ Rules this module keeps: every figure comes from the run or was measured by the 
 
 import json
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -14,6 +14,7 @@ import yaml
 from vedette.contract.features import Categories, Category, Feature, FeatureEncoder, Number
 from vedette.contract.scores import Feed, Stage
 from vedette_exporter.parity import FED, Parity
+from vedette_exporter.routes import Tried
 from vedette_exporter.variants import Variant
 from vedette_training import findings
 from vedette_training.dataset import PARTS
@@ -37,7 +38,15 @@ _COMBINED = {
 }
 
 
-def render(run: Run, name: str, version: str, stages: Sequence[Stage], parity: Parity, variants: Sequence[Variant] = ()) -> str:
+def render(
+    run: Run,
+    name: str,
+    version: str,
+    stages: Sequence[Stage],
+    parity: Parity,
+    routes: Mapping[str, Sequence[Tried]],
+    variants: Sequence[Variant] = (),
+) -> str:
     """Write the card, as Markdown.
 
     Args:
@@ -46,6 +55,7 @@ def render(run: Run, name: str, version: str, stages: Sequence[Stage], parity: P
         version: The bundle's.
         stages: The bundle's.
         parity: What the gate measured.
+        routes: By stage, those that its model was converted by.
         variants: Beside each other where the bundle's is not float32.
     """
     sections = {
@@ -55,7 +65,7 @@ def render(run: Run, name: str, version: str, stages: Sequence[Stage], parity: P
         "Where 1.0 is": _threshold(run),
         "What the test part measured": _metrics(run),
         "What the audit of the data found": _findings(run),
-        "What conversion changed": _conversion(stages, parity, variants),
+        "What conversion changed": _conversion(stages, parity, routes, variants),
         "How to use it": _use(name, version),
         "What it cannot do": _limits(run),
     }
@@ -184,7 +194,9 @@ def _findings(run: Run) -> Iterator[str]:
     yield f"Looked at: {findings.LOOKED_AT}."
 
 
-def _conversion(stages: Sequence[Stage], parity: Parity, variants: Sequence[Variant]) -> Iterator[str]:
+def _conversion(
+    stages: Sequence[Stage], parity: Parity, routes: Mapping[str, Sequence[Tried]], variants: Sequence[Variant]
+) -> Iterator[str]:
     yield (
         f"On {parity.windows} windows, held-out ones and extremes, the gateway's runtime was compared with the original; a difference of "
         f"{parity.allowed.usual:g}, relative to max(1, score), is allowed."
@@ -200,6 +212,8 @@ def _conversion(stages: Sequence[Stage], parity: Parity, variants: Sequence[Vari
             f"(allowed: {parity.allowed.largest:g} on {parity.allowed.share:.1%})"
         )
     yield f"- batches of {', '.join(map(str, parity.batch_sizes))} give equal bits"
+    for name, tried in routes.items():
+        yield f"- {name} was converted by the route {next(one.route for one in tried if one.is_taken)}{_others(tried)}"
     if len(variants) > 1:
         yield ""
         yield from _variants(stages, variants)
@@ -221,6 +235,16 @@ def _variants(stages: Sequence[Stage], variants: Sequence[Variant]) -> Iterator[
         yield f"| {variant.precision} | {variant.model_bytes / 1024:.0f} KiB | {found} |"
     yield ""
     yield "What a window takes depends on the machine: `vedette export` and `vedette evaluate` measure it on theirs."
+
+
+def _others(tried: Sequence[Tried]) -> str:
+    """What came of the routes that were not taken. Without times: equal runs give equal bytes."""
+    others = [
+        f"{one.route} {f'was refused ({one.refused})' if one.refused else f'passed ({one.bytes} bytes), but is not clearly quicker'}"
+        for one in tried
+        if not one.is_taken
+    ]
+    return f"; {', '.join(others)}" if others else ""
 
 
 def _use(name: str, version: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What whoever exports may choose, and what conversion offers to choose from."""
+"""What whoever exports may choose."""
 
 from typing import Literal, NamedTuple
 
@@ -19,17 +19,3 @@ class Choice(NamedTuple):
     runtime: Runtime = "litert"
     precision: Precision = "float32"
     max_bytes: int = 16 * 2**20
-
-
-class Candidate(NamedTuple):
-    """One conversion of a stage's model.
-
-    Attributes:
-        route: How it was converted, in a word.
-        model: The file's bytes.
-        runtime: What runs it.
-    """
-
-    route: str
-    model: bytes
-    runtime: Runtime

@@ -16,6 +16,7 @@ from vedette_exporter.choice import Choice
 
 if TYPE_CHECKING:
     from vedette_exporter.parity import Parity
+    from vedette_exporter.routes import Tried
     from vedette_exporter.variants import Variant
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -55,9 +56,16 @@ def export(arguments: Sequence[str]) -> int:
         default="float32",
         help="of the weights; float16 and int8 are recalibrated and shown beside float32 (default: float32)",
     )
+    parser.add_argument(
+        "--max-bytes",
+        metavar="N",
+        type=int,
+        default=Choice().max_bytes,
+        help="take no larger model file (default: %(default)s)",
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     options = parser.parse_args(arguments)
-    choice = Choice(runtime=options.runtime, precision=options.precision)
+    choice = Choice(runtime=options.runtime, precision=options.precision, max_bytes=options.max_bytes)
     try:
         return _export(options.run, options.output, options.name, options.version, choice, as_json=options.json)
     except ModuleNotFoundError as error:
@@ -91,6 +99,7 @@ def _export(run: Path, output: Path, name: str | None, version: str | None, choi
             "bytes": len(written.files[stage.file]),
             "runtime": stage.runtime,
             "precision": stage.precision,
+            "routes": [tried._asdict() for tried in packed.routes[stage.name]],
         }
         for stage in written.manifest.stages
     ]
@@ -118,6 +127,8 @@ def _export(run: Path, output: Path, name: str | None, version: str | None, choi
         return 0
     for stage in written.manifest.stages:
         print(f"stage       {stage.file}, {len(written.files[stage.file]) / 1024:.0f} KiB, {stage.runtime}, {stage.precision}")
+        for tried in packed.routes[stage.name]:
+            print(f"{'':<12}{_tell_route(tried)}")
     if kept := [stage.name for stage in written.manifest.stages if stage.precision != choice.precision]:
         print(f"            {', '.join(kept)}: no {choice.precision} form, float32")
     print(
@@ -146,6 +157,14 @@ def _compare(variants: "Sequence[tuple[Variant, Mapping[int, float]]]") -> str:
         rows.append(("", variant.precision, f"{variant.model_bytes / 1024:.0f} KiB", found, *(f"{us[size]:.1f}" for size in sizes)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "".join(f"{row[0]:<12}{'  '.join(map(str.rjust, row[1:], widths[1:]))}\n" for row in rows)
+
+
+def _tell_route(tried: "Tried") -> str:
+    """What came of a route."""
+    if tried.refused:
+        return f"route {tried.route}: refused: {tried.refused}"
+    speed = [f"{us:.0f} us a window in batches of {size}" for size, us in tried.us_per_window.items()]
+    return f"route {tried.route}: {', '.join([f'{tried.bytes / 1024:.0f} KiB', *speed])}{': taken' if tried.is_taken else ''}"
 
 
 def _tell(parity: "Parity") -> str:

@@ -71,7 +71,7 @@ class Parity(NamedTuple):
     Attributes:
         windows: On how many.
         stages: By name, the largest relative difference that a stage made, given the same input: of its score, as the original is
-            calibrated, or of what it feeds to others.
+            calibrated, or of what else it gives.
         largest_difference: Of the score, all stages together.
         share_beyond: Of the windows whose score differs by more than is usual; 0 where no stage is fed or narrower.
         verdicts_flipped: Windows that are over the threshold on one side only: never farther from 1.0 than what is allowed.
@@ -223,8 +223,13 @@ def check(pair: Pair, windows: Rows, trained: RawScores) -> tuple[Parity, Scores
     raw = raw_scores(scorer, windows)
     scores = scorer.combine(raw)
     stages = {
-        stage.name: _compare_stage(stage, one, two, pair.exported[number], feeds=stage.name in pair.feeding)
-        for number, (stage, one, two) in enumerate(zip(pair.stages, originals, exported, strict=True))
+        stage.name: _compare_stage(
+            stage,
+            original.outputs,
+            runtime.run(original.inputs) if isinstance(stage.input, Feed) else recorder.outputs,
+            feeds=stage.name in pair.feeding,
+        )
+        for stage, original, recorder, runtime in zip(pair.stages, originals, exported, pair.exported, strict=True)
     }
     voters = [(one, two) for one, two in zip(pair.stages, pair.exported_stages or pair.stages, strict=True) if one.calibration]
     for voter, (stage, exported_stage) in enumerate(voters):
@@ -267,29 +272,60 @@ def _scales(calibration: Calibration, raw: Numbers) -> list[Numbers]:
     return [scores, (raw.astype(np.float64) - adaptation.origin) / adaptation.unit] if adaptation else [scores]
 
 
-def _compare_stage(stage: Stage, original: Recorder, exported: Recorder, runtime: Runtime, *, feeds: bool) -> float:
+def check_stage(stage: Stage, original: Recorder, runtime: Runtime, *, feeds: bool) -> None:
+    """Compare one exported model with its original by itself, every output and every bit over batch sizes.
+
+    Args:
+        stage: Whose they are.
+        original: What the original was given and gave.
+        runtime: The exported model.
+        feeds: Whether the stage feeds others.
+
+    Raises:
+        BundleError: they differ, or the batch's size changes an output.
+        ScoreError: the runtime refuses a batch.
+    """
+    inputs = original.inputs
+    outputs = _parts(runtime, inputs, range(_SIZED_WINDOWS, len(inputs), _SIZED_WINDOWS))
+    _compare_stage(stage, original.outputs, outputs, feeds=feeds)
+    sized = inputs[:_SIZED_WINDOWS]
+    for plan, cuts in _plans(len(sized)).items():
+        parts = _parts(runtime, sized, cuts)
+        for name, values in parts.items():
+            if changed := int((values != outputs[name][: len(sized)]).reshape(len(sized), -1).any(axis=1).sum()):
+                raise BundleError(f"parity: stage {stage.name}: {changed} of {len(sized)} rows of {name} change in batches {plan}")
+
+
+def _parts(runtime: Runtime, inputs: Rows, cuts: Sequence[int] | npt.NDArray[np.intp]) -> Outputs:
+    """What a model gives for its inputs, cut apart before these positions."""
+    recorder = Recorder(runtime)
+    for part in np.split(inputs, cuts):
+        recorder.run(part)
+    return recorder.outputs
+
+
+def _compare_stage(stage: Stage, before: Outputs, after: Outputs, *, feeds: bool) -> float:
     """The largest relative difference of one stage's outputs where both were given what the originals before it gave.
 
     Of a narrower stage it is only measured, before recalibration: what comes of it is judged by the scores.
 
     Raises:
-        BundleError: a float32 stage's is more than TOLERANCE.
+        BundleError: a float32 stage's is more than TOLERANCE, or another's no number.
     """
-    before = original.outputs
-    after = runtime.run(original.inputs) if isinstance(stage.input, Feed) else exported.outputs
     differences: list[npt.NDArray[np.float64]] = []
     if stage.calibration:
         scores = [_scales(stage.calibration, outputs[stage.output].reshape(-1)) for outputs in (before, after)]
         differences += [_difference(one, two, np.float64(1.0)) for one, two in zip(*scores, strict=True)]
-    if feeds:
-        # In each column's own measure: how far it varies.
-        differences += [_difference(before[name], after[name], np.std(before[name], axis=0)) for name in before]
+    # Whatever else it gives, the score as well where that is fed: in each column's own measure, how far it varies.
+    others = [name for name in before if feeds or name != stage.output]
+    differences += [_difference(before[name], after[name], np.std(before[name], axis=0)) for name in others]
     largest = max(float(difference.max()) for difference in differences)
-    if stage.precision == "float32" and not largest <= TOLERANCE:
-        wrong = max(int((~(difference <= TOLERANCE)).reshape(len(difference), -1).any(axis=1).sum()) for difference in differences)
+    allowed = TOLERANCE if stage.precision == "float32" else float(np.finfo(np.float64).max)
+    if not largest <= allowed:
+        wrong = max(int((~(difference <= allowed)).reshape(len(difference), -1).any(axis=1).sum()) for difference in differences)
         raise BundleError(
             f"parity: stage {stage.name}: {wrong} of {len(differences[0])} windows score differently after conversion, given the same "
-            f"input, by up to {largest:.2g} (allowed {TOLERANCE:g}); no bundle was made"
+            f"input, by up to {largest:.2g} (allowed {allowed:.3g})"
         )
     return largest
 
@@ -327,10 +363,14 @@ def check_batches(windows: Rows, raw: RawScores, scorer: Scorer) -> None:
     Raises:
         BundleError: it does.
     """
-    ends = np.cumsum(BATCH_SIZES)
-    plans = {f"of {size}": np.arange(size, len(windows), size) for size in BATCH_SIZES}
-    plans["of unequal sizes"] = ends[ends < len(windows)]
-    for name, cuts in plans.items():
+    for name, cuts in _plans(len(windows)).items():
         parts = np.concatenate([scorer.raw(part) for part in np.split(windows, cuts)])
         if changed := int((parts != raw).any(axis=1).sum()):
             raise BundleError(f"parity: {changed} of {len(windows)} scores change in batches {name}; no bundle was made")
+
+
+def _plans(count: int) -> dict[str, npt.NDArray[np.intp]]:
+    """Where to cut so many windows into batches, by what these are then of."""
+    ends = np.cumsum(BATCH_SIZES)
+    plans = {f"of {size}": np.arange(size, count, size) for size in BATCH_SIZES}
+    return {**plans, "of unequal sizes": ends[ends < count]}

@@ -15,6 +15,7 @@ from vedette.contract.errors import BundleError
 from vedette.contract.scores import Precision, Scorer, Scores, Stage
 from vedette_training.evaluate import measure
 from vedette_training.models import Model
+from vedette_training.run import RunStage
 
 MAX_LOST = 0.01
 """Of average precision."""
@@ -35,24 +36,25 @@ class Variant(NamedTuple):
     scorer: Scorer
 
 
-def narrowed(stages: Sequence[Stage], models: Sequence[Model], precision: Precision) -> tuple[Stage, ...]:
-    """Stages in a precision, as far as their models have it.
+def check_form(stages: Sequence[RunStage], models: Sequence[Model], precision: Precision) -> None:
+    """Make sure that one of a run's models at least has a form in a precision.
 
     Raises:
         BundleError: none of them has.
     """
-    if precision == "float32":
-        return tuple(stages)
-    found = tuple(
-        msgspec.structs.replace(stage, precision=precision) if _has_narrower_form(model) else stage
-        for stage, model in zip(stages, models, strict=True)
-    )
-    if not any(stage.precision == precision for stage in found):
+    if precision != "float32" and not any(map(_has_narrower_form, models)):
         raise BundleError(
             f"{' and '.join(stage.name for stage in stages)} has no {precision} form: its size is in its trees, whose cuts decide to "
             "the last bit; export it in float32"
         )
-    return found
+
+
+def narrowed(stages: Sequence[Stage], models: Sequence[Model], precision: Precision) -> tuple[Stage, ...]:
+    """Stages in a precision, as far as their models have it."""
+    return tuple(
+        msgspec.structs.replace(stage, precision=precision if _has_narrower_form(model) else "float32")
+        for stage, model in zip(stages, models, strict=True)
+    )
 
 
 def _has_narrower_form(model: Model) -> bool:

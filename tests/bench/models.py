@@ -48,7 +48,7 @@ def lstm_bundle(name: str, steps: int, units: int = 64) -> bytes:
         output="log_odds",
         calibration=Calibration(centre=0.0, threshold=2.0),
     )
-    return small.pack(stage, keras_tflite.convert(model), name, "1.0.0", FEATURES, WindowSpec(steps=steps))
+    return small.pack(stage, keras_tflite.convert_unrolled(model), name, "1.0.0", FEATURES, WindowSpec(steps=steps))
 
 
 def install_one_step(state_dir: Path) -> None:

@@ -44,6 +44,16 @@ def test_a_stage_may_be_fed_by_an_earlier_one_that_has_no_say() -> None:
     assert fed.raw(WINDOWS).tolist() == [[0 + 1 + 15], [6 + 7 + 51]]
 
 
+def test_an_output_that_has_not_a_row_for_every_window_is_an_error_even_where_it_could_be_spread_over_them() -> None:
+    class Doubles:
+        def run(self, windows: Rows) -> Mapping[str, npt.NDArray[np.float32]]:
+            return {"sum": np.zeros((len(windows), 1), np.float32), "pair": np.zeros((2 * len(windows), 2), np.float32)}
+
+    stages = (stage("encoder", "window", None), stage("b", Feed(stage="encoder", outputs=("pair",))))
+    with pytest.raises(ScoreError, match=r'stage encoder: output "pair" has shape \(4, 2\) for 2 windows'):
+        Scorer(stages, [Doubles(), Sums()], "all").score(WINDOWS)
+
+
 @pytest.mark.parametrize(("combine", "expected"), [("all", 9.0), ("any", 15.0), ("mean", 12.0)])
 def test_stages_combine(combine: str, expected: float) -> None:
     assert scorer(stage("a"), stage("b", "last"), combine=combine).score(WINDOWS)[0] == expected

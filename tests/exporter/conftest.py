@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from exports import Exports
 from vedette.contract.features import Category, Number
 from vedette.contract.manifest import Source, TrainedOn
 from vedette.contract.windows import WindowSpec
@@ -132,3 +133,9 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
         return made[name, seed]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def exports(make_run: MakeRun) -> Exports:
+    """Their bundles."""
+    return Exports(make_run)

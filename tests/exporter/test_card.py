@@ -8,6 +8,7 @@ from vedette.contract.features import Category, DayOfWeek, Number
 from vedette_exporter import card
 from vedette_exporter.pack import stage_of
 from vedette_exporter.parity import Parity
+from vedette_exporter.routes import Tried
 from vedette_training import run as runs
 from vedette_training.calibrate import Tail
 from vedette_training.detectors.lstm import Lstm
@@ -16,6 +17,14 @@ from vedette_training.recipe import Threshold
 from vedette_training.run import Run
 
 PARITY = Parity(658, {"isolation_forest": 1e-6}, 2e-6, 0.0, 0, (1, 2, 7, 32))
+ROUTES = {
+    "isolation_forest": (Tried("skl2onnx", 900, {}, None, is_taken=True),),
+    "lstm_autoencoder": (
+        Tried("unrolled", 0, {}, "it needs too much", is_taken=False),
+        Tried("loops", 800, {1: 2.0}, None, is_taken=True),
+        Tried("fused", 700, {1: 3.0}, None, is_taken=False),
+    ),
+}
 MakeRun = Callable[..., Path]
 
 
@@ -26,7 +35,7 @@ def run(make_run: MakeRun) -> Run:
 
 def render(run: Run, parity: Parity = PARITY, **changes: object) -> str:
     run = msgspec.structs.replace(run, **changes)
-    return card.render(run, "pump", "1.2.3", [stage_of(stage) for stage in run.stages], parity)
+    return card.render(run, "pump", "1.2.3", [stage_of(stage) for stage in run.stages], parity, ROUTES)
 
 
 def changed_recipe(run: Run, **changes: object) -> Run:
@@ -79,6 +88,15 @@ def test_windows_that_cross_a_cut_are_told(run: Run) -> None:
     text = " ".join(render(run, PARITY._replace(share_beyond=0.002, largest_difference=0.003, verdicts_flipped=1)).split())
     assert "0.20% of the windows differ by more" in text
     assert "verdicts that flip: 1" in text
+
+
+def test_routes_are_told_without_times_which_differ_from_one_export_to_the_next(run: Run) -> None:
+    text = " ".join(render(run).split())
+    assert "- isolation_forest was converted by the route skl2onnx - lstm" in text
+    assert (
+        "- lstm_autoencoder was converted by the route loops; unrolled was refused (it needs too much), fused passed (700 bytes), but is "
+        "not clearly quicker"
+    ) in text
 
 
 def test_lines_are_short_but_for_code_and_tables(run: Run) -> None:

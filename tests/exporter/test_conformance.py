@@ -6,48 +6,52 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
+from exports import AS_LOOPS, Exported, Exports
 from vedette import runtimes
 from vedette.contract import bundle as bundles
 from vedette.contract.bundle import Bundle
 from vedette.contract.errors import BundleError
 from vedette.runtimes import load_scorer
-from vedette_exporter.choice import Choice
 from vedette_exporter.pack import Packed, pack
 from vedette_training import run as runs
 
-TO_ONNX = ("lstm to onnx", "lstm_autoencoder to onnx", "lstm_autoencoder-deep to onnx", "hybrid-mean to onnx")
 KINDS = (
     "lstm", "lstm_autoencoder", "lstm_autoencoder-deep", "lstm_autoencoder-steps", "isolation_forest",
     "isolation_forest-rotated", "one_class_svm", "dbscan", "pca", "hybrid-all", "hybrid-any", "hybrid-mean",
+)  # fmt: skip
+OTHERWISE = (
+    "lstm to onnx", "lstm as loops", "lstm_autoencoder to onnx", "lstm_autoencoder as loops", "lstm_autoencoder-deep to onnx",
+    "hybrid-mean to onnx",
 )  # fmt: skip
 SLOW = ("lstm_autoencoder-deep", "hybrid-mean", "lstm_autoencoder-deep to onnx", "hybrid-mean to onnx")
 MakeRun = Callable[..., Path]
 
 
-@pytest.fixture(scope="module", params=(*KINDS, *TO_ONNX))
+@pytest.fixture(scope="module", params=(*KINDS, *OTHERWISE))
 def kind(request: pytest.FixtureRequest) -> str:
-    """Each detector in turn, and those of Keras in their other runtime."""
+    """Each detector in turn, and Keras models as they are exported otherwise."""
     return str(request.param)
 
 
 @pytest.fixture(scope="module")
-def choice(kind: str) -> Choice:
-    """How it is exported."""
-    return Choice(runtime="onnx" if kind in TO_ONNX else "litert")
+def exported(kind: str, exports: Exports) -> Exported:
+    """Its run and its bundle."""
+    return exports(kind)
 
 
 @pytest.fixture(scope="module")
-def folder(kind: str, make_run: MakeRun) -> Path:
+def folder(exported: Exported) -> Path:
     """Its run."""
-    return make_run(kind.removesuffix(" to onnx"))
+    return exported.folder
 
 
 @pytest.fixture(scope="module")
-def packed(folder: Path, choice: Choice) -> Packed:
+def packed(exported: Exported) -> Packed:
     """What the run was exported to."""
-    return pack(folder, None, None, choice)
+    return exported.packed
 
 
 @pytest.fixture(scope="module")
@@ -89,12 +93,22 @@ def test_batch_of_any_size_gives_equal_bits(bundle: Bundle, folder: Path) -> Non
 def test_models_are_of_built_in_operators_alone(bundle: Bundle) -> None:
     for stage in bundle.manifest.stages:
         if stage.runtime == "litert":
+            model = schema.Model.GetRootAs(bundle.files[stage.file], 0)
+            assert not any(model.OperatorCodes(number).CustomCode() for number in range(model.OperatorCodesLength()))
+
+
+def test_model_takes_its_batch_as_it_was_exported(exported: Exported, bundle: Bundle, kind: str) -> None:
+    for stage in bundle.manifest.stages:
+        if stage.runtime == "litert":
             interpreter = Interpreter(model_content=bundle.files[stage.file])
-            assert not [o["op_name"] for o in interpreter._get_ops_details() if "Flex" in o["op_name"]]
-            assert interpreter.get_input_details()[0]["shape_signature"][0] == -1
+            runners = [interpreter.get_signature_runner(name) for name in interpreter.get_signature_list()]
+            batches = [int(given["shape_signature"][0]) for runner in runners for given in runner.get_input_details().values()]
+            (taken,) = (tried.route for tried in exported.packed.routes[stage.name] if tried.is_taken)
+            assert taken == ("loops" if kind.endswith(AS_LOOPS) else "unrolled")
+            assert sorted(batches) == ([1, 32] if taken == "loops" else [-1])
 
 
-def test_bundle_says_what_the_run_said(bundle: Bundle, folder: Path, choice: Choice) -> None:
+def test_bundle_says_what_the_run_said(bundle: Bundle, folder: Path, exported: Exported) -> None:
     manifest, run = bundle.manifest, runs.read(folder)[0]
     assert (manifest.name, manifest.version, manifest.created) == ("pump", "1.0.0", run.created)
     assert (manifest.detector, manifest.features, manifest.window) == (run.recipe.detector.kind, run.features, run.recipe.window)
@@ -103,7 +117,7 @@ def test_bundle_says_what_the_run_said(bundle: Bundle, folder: Path, choice: Cho
     for stage, described in zip(manifest.stages, run.stages, strict=True):
         assert (stage.name, stage.input, stage.output) == (described.name, described.input, described.output)
         assert (stage.calibration, stage.smoothing) == (described.calibration, described.smoothing)
-        assert stage.runtime == (choice.runtime if described.file.endswith(".keras") else "onnx")
+        assert stage.runtime == (exported.choice.runtime if described.file.endswith(".keras") else "onnx")
         assert Path(stage.file).suffix == {"litert": ".tflite", "onnx": ".onnx"}[stage.runtime]
     assert run.libraries.items() < manifest.libraries.items()
 
@@ -115,14 +129,14 @@ def test_model_card_travels_with_it(bundle: Bundle) -> None:
     assert "model-card.md" not in [stage.file for stage in bundle.manifest.stages]
 
 
-def test_equal_runs_give_equal_bytes(packed: Packed, folder: Path, kind: str, choice: Choice) -> None:
+def test_equal_runs_give_equal_bytes(exported: Exported, kind: str) -> None:
     if kind in SLOW:
         pytest.skip(reason="others are the same code in a third of the time")
-    assert pack(folder, None, None, choice).data == packed.data
+    assert pack(exported.folder, None, None, exported.choice).data == exported.packed.data
 
 
 def test_model_of_another_training_is_refused(folder: Path, kind: str, make_run: MakeRun, tmp_path: Path) -> None:
-    if kind in (*SLOW, *TO_ONNX, "hybrid-all"):
+    if kind in (*SLOW, *OTHERWISE, "hybrid-all"):
         pytest.skip(reason="others are the same code in a third of the time")
     other = make_run(kind, 2)
     run = runs.read(folder)[0]
@@ -133,10 +147,9 @@ def test_model_of_another_training_is_refused(folder: Path, kind: str, make_run:
         pack(tampered, None, None)
 
 
-def test_an_autoencoder_gives_the_same_whatever_sizes_of_batches_went_before(make_run: MakeRun) -> None:
+def test_an_autoencoder_gives_the_same_whatever_sizes_of_batches_went_before(exports: Exports) -> None:
     """LiteRT gave wrong numbers for whole batches, now and then, after an interpreter was resized."""
-    packed = pack(make_run("lstm_autoencoder"), None, None)
-    opened = bundles.read(packed.data)
+    opened = bundles.read(exports("lstm_autoencoder").packed.data)
     (stage,) = opened.manifest.stages
     windows = np.concatenate([opened.golden_windows] * 20)[:600]
     single = runtimes.load(stage, opened.files[stage.file])

@@ -9,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import tensorflow as tf
+from sklearn.cluster import DBSCAN
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from vedette.contract.errors import BundleError
+from vedette.contract.errors import BundleError, ScoreError
 from vedette.runtimes.litert import LiteRT
 from vedette.runtimes.onnx import Onnx
 from vedette_exporter import keras_onnx, keras_tflite, sklearn_onnx
@@ -114,12 +115,15 @@ def autoencoder(weights: list[Any] | None = None, units: int = 4) -> keras.Model
 
 
 Convert = Callable[[Any], bytes]
-TO_TFLITE: Convert = keras_tflite.convert
+UNROLLED: Convert = keras_tflite.convert_unrolled
+LOOPS: Convert = keras_tflite.convert_loops
 TO_ONNX: Convert = keras_onnx.convert
 
 
 # Rows of five and of seven numbers begin anywhere in memory, and ONNX Runtime's own means round by where they do.
-@pytest.mark.parametrize(("convert", "load", "units"), [(TO_TFLITE, LiteRT, 4), (TO_ONNX, Onnx, 4), (TO_ONNX, Onnx, 5), (TO_ONNX, Onnx, 7)])
+@pytest.mark.parametrize(
+    ("convert", "load", "units"), [(UNROLLED, LiteRT, 4), (LOOPS, LiteRT, 4), (LOOPS, LiteRT, 7), (TO_ONNX, Onnx, 4), (TO_ONNX, Onnx, 7)]
+)
 def test_keras_model_gives_every_output_that_it_gave_in_batches_of_any_size(convert: Convert, load: type, units: int) -> None:
     model = autoencoder(units=units)
     windows = rows(64, 15).reshape(64, 5, 3)
@@ -134,7 +138,7 @@ def test_keras_model_gives_every_output_that_it_gave_in_batches_of_any_size(conv
             np.testing.assert_array_equal(np.concatenate(parts), values)
 
 
-@pytest.mark.parametrize("convert", [TO_TFLITE, TO_ONNX])
+@pytest.mark.parametrize("convert", [UNROLLED, LOOPS, TO_ONNX])
 def test_equal_models_give_equal_bytes_whatever_keras_made_before_them(convert: Convert, tmp_path: Path) -> None:
     model = autoencoder()
     again = autoencoder(model.get_weights())
@@ -144,7 +148,7 @@ def test_equal_models_give_equal_bytes_whatever_keras_made_before_them(convert: 
     assert convert(model) == convert(again) == convert(loaded)
 
 
-@pytest.mark.parametrize("convert", [TO_TFLITE, TO_ONNX])
+@pytest.mark.parametrize("convert", [UNROLLED, LOOPS, TO_ONNX])
 def test_original_is_left_as_it_was(convert: Convert) -> None:
     model = autoencoder()
     before = model.get_config()
@@ -161,12 +165,15 @@ def test_recurrent_layer_that_no_onnx_operator_computes_is_refused() -> None:
 
 def test_converted_model_with_a_fixed_batch_is_refused() -> None:
     fixed = keras.Model(inputs := keras.Input((4, 2), batch_size=1), keras.layers.LSTM(3)(inputs))
-    converter = tf.lite.TFLiteConverter.from_keras_model(fixed)
-    with pytest.raises(BundleError, match="batches of one size only"):
-        keras_tflite.check(converter.convert())
+    converted = tf.lite.TFLiteConverter.from_keras_model(fixed).convert()
+    with pytest.raises(BundleError, match="takes batches of 1, not of any size"):
+        keras_tflite.check(converted)
+    with pytest.raises(BundleError, match="takes batches of 1, not of 1, 32"):
+        keras_tflite.check(converted, (1, 32))
 
 
-def test_model_that_needs_flex_operators_is_refused() -> None:
+@pytest.mark.parametrize("convert", [UNROLLED, LOOPS])
+def test_model_that_needs_flex_operators_is_refused(convert: Convert) -> None:
     class Flexible(keras.layers.Layer):  # type: ignore[misc] # because keras is untyped
         def call(self, x: object) -> object:
             return tf.linalg.inv(x)
@@ -174,11 +181,41 @@ def test_model_that_needs_flex_operators_is_refused() -> None:
     window = keras.Input((3, 3))
     model = keras.Model(window, {"log_odds": Flexible()(window)})
     with pytest.raises(BundleError, match="no built-in operators for this model: MatrixInverse"):
-        keras_tflite.convert(model)
-    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+        convert(model)
+
+
+def test_flex_operator_is_found_in_a_loop() -> None:
+    def invert_again_and_again(x: Any) -> Any:
+        return tf.while_loop(lambda i, _: i < 3, lambda i, y: (i + 1, tf.linalg.inv(y)), (0, x))[1]
+
+    function = tf.function(invert_again_and_again, input_signature=[tf.TensorSpec((1, 3, 3), tf.float32, name="window")])
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()])
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS, tf.lite.OpsSet.SELECT_TF_OPS]
     with pytest.raises(BundleError, match="needs FlexMatrixInverse"):
-        keras_tflite.check(converter.convert())
+        keras_tflite.check(converter.convert(), (1,))
+
+
+def test_model_with_loops_gives_equal_bits_whatever_sizes_of_batches_went_before() -> None:
+    runtime = LiteRT(keras_tflite.convert_loops(autoencoder()))
+    windows = rows(200, 15).reshape(200, 5, 3)
+    expected = np.concatenate([runtime.run(windows[i : i + 1])["error"] for i in range(200)])
+    for size in np.random.default_rng(0).integers(1, 200, 40).tolist():
+        np.testing.assert_array_equal(runtime.run(windows[:size])["error"], expected[:size])
+
+
+def test_model_without_a_signature_for_a_single_window_is_refused_by_the_runtime() -> None:
+    inputs = keras.Input((4, 2), batch_size=2)
+    fixed = tf.lite.TFLiteConverter.from_keras_model(keras.Model(inputs, keras.layers.Dense(3)(inputs))).convert()
+    with pytest.raises(ScoreError, match="takes batches of 2 only, and of a single window not at all"):
+        LiteRT(fixed)
+
+
+@pytest.mark.parametrize("convert", [UNROLLED, LOOPS])
+def test_windows_of_another_shape_are_refused_by_the_runtime(convert: Convert) -> None:
+    runtime = LiteRT(convert(autoencoder()))
+    for shape in ((1, 4, 3), (1, 5, 2), (1, 1, 3)):
+        with pytest.raises(ScoreError):
+            runtime.run(np.zeros(shape, np.float32))
 
 
 def test_nearest_core_sample_is_found_among_many_that_are_nearly_as_near() -> None:
@@ -189,3 +226,24 @@ def test_nearest_core_sample_is_found_among_many_that_are_nearly_as_near() -> No
     given = (cores[:200] + rng.normal(0, 2e-4, (200, 12))).astype(np.float32)
     distance = CoreDistance(cores, eps=0.5)
     np.testing.assert_allclose(exported(distance, given), original(distance, given), atol=1e-6)
+
+
+def test_exported_dbscan_agrees_with_scikit_learns_at_ties() -> None:
+    """On a grid, with every distance exact: windows at exactly eps, cores that stand twice, and several equally near."""
+    eps = 5.0  # (3, 4) and (5, 0) are exactly so far from the origin
+    given = np.random.default_rng(4).integers(0, 90, (500, 2)).astype(np.float32)
+    given = np.concatenate([given, given[::9]])
+    clusters = DBSCAN(eps=eps, min_samples=5).fit(given)
+    cores = clusters.components_
+    apart = np.linalg.norm(given[:, None].astype(np.float64) - cores, axis=2)
+    nearest = apart.min(axis=1)
+    assert len(np.unique(cores, axis=0)) < len(cores)
+    assert (nearest == eps).sum() > 5
+    assert ((apart == nearest[:, None]).sum(axis=1) > 1)[nearest > 0].sum() > 10
+    assert 20 < (clusters.labels_ == -1).sum() < 500
+
+    distances = exported(CoreDistance(cores, eps), given)
+    np.testing.assert_array_equal(distances > 1, clusters.labels_ == -1)
+    np.testing.assert_array_equal(distances == 1, nearest == eps)
+    np.testing.assert_array_equal(distances == 0, np.isin(np.arange(len(given)), clusters.core_sample_indices_))
+    np.testing.assert_allclose(distances, nearest / eps, rtol=1e-6)

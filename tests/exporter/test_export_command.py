@@ -37,9 +37,9 @@ def test_folder_gets_a_bundle_of_its_name_and_version(forest: Path, tmp_path: Pa
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
     assert (printed["bundle"], printed["bytes"], printed["sha256"]) == (str(path), path.stat().st_size, bundle.sha256)
     size = len(bundle.files["isolation_forest.onnx"])
-    assert printed["stages"] == [
-        {"name": "isolation_forest", "file": "isolation_forest.onnx", "bytes": size, "runtime": "onnx", "precision": "float32"}
-    ]
+    route = {"route": "skl2onnx", "bytes": size, "us_per_window": {}, "refused": None, "is_taken": True}
+    stage = {"name": "isolation_forest", "file": "isolation_forest.onnx", "bytes": size, "runtime": "onnx", "precision": "float32"}
+    assert printed["stages"] == [{**stage, "routes": [route]}]
     assert printed["parity"]["windows"] >= 500
     assert set(printed["us_per_window"]) == {"1", "32", "256"}
     assert bundle.files["model-card.md"].decode().startswith("# booster 2.1.0\n")
@@ -73,6 +73,30 @@ def test_a_variant_is_shown_beside_float32(make_run: MakeRun, tmp_path: Path, ca
     assert narrower["bytes"] < exact["bytes"]
     assert set(narrower["us_per_window"]) == set(exact["us_per_window"]) == {"1", "32", "256"}
     assert abs(narrower["average_precision"] - exact["average_precision"]) <= 0.01
+
+
+def test_routes_are_measured_and_the_quickest_within_the_size_limit_is_taken(
+    make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [str(make_run("lstm_autoencoder-steps")), "-o", str(tmp_path), "--json"]
+    assert export(command) == 0
+    (stage,) = json.loads(capsys.readouterr().out)["stages"]
+    unrolled, loops = stage["routes"]
+    assert (unrolled["route"], unrolled["is_taken"], unrolled["bytes"]) == ("unrolled", True, stage["bytes"])
+    assert (loops["route"], loops["is_taken"], loops["refused"]) == ("loops", False, None)
+    assert all(us > 0 for tried in (unrolled, loops) for us in tried["us_per_window"].values())
+
+    assert loops["bytes"] < unrolled["bytes"]
+    assert export([*command, "--max-bytes", str(unrolled["bytes"] - 1)]) == 0
+    (stage,) = json.loads(capsys.readouterr().out)["stages"]
+    assert stage["routes"][0]["refused"] == f"{unrolled['bytes']} bytes are more than the {unrolled['bytes'] - 1} that are allowed"
+    assert [tried["is_taken"] for tried in stage["routes"]] == [False, True]
+    bundle = bundles.open_bundle(tmp_path / "pump-1.0.0.vedette")
+    assert len(bundle.files[stage["file"]]) == loops["bytes"]
+    assert "route loops; unrolled was refused" in " ".join(bundle.files["model-card.md"].decode().split())
+
+    with pytest.raises(BundleError, match=r"no conversion passes: unrolled: \d+ bytes are more .* loops: .* no bundle was made"):
+        export([*command, "--max-bytes", "1"])
 
 
 def test_refused_model_leaves_the_old_bundle_as_it_was(make_run: MakeRun, forest: Path, tmp_path: Path) -> None:

@@ -151,6 +151,9 @@ class Scorer:
         outputs: dict[str, Mapping[str, npt.NDArray[np.float32]]] = {}
         for stage, runtime in self._stages:
             outputs[stage.name] = runtime.run(_feed(stage.input, windows, outputs))
+            for name, values in outputs[stage.name].items():
+                if values.shape[:1] != (len(windows),):
+                    raise ScoreError(f'stage {stage.name}: output "{name}" has shape {values.shape} for {len(windows)} windows')
         return np.column_stack([_column(stage, outputs[stage.name], len(windows)) for stage in self._voters])
 
     def combine(self, raw: RawScores) -> Scores:
