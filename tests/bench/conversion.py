@@ -213,10 +213,14 @@ def table(cells: Sequence[Cell | Missing]) -> str:
             lines.append((cell.detector, cell.runtime, cell.precision, f"{cell.parity:.1e}", flipped, size, *times, precision))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = ["  ".join(map(_aligned, range(len(line)), line, widths)) for line in lines]
-    reasons: dict[str, list[str]] = {}
-    for cell in cells:
-        if isinstance(cell, Missing):
-            reasons.setdefault(cell.why, []).append(f"{cell.detector} {cell.runtime} {cell.precision}")
+    missing = [cell for cell in cells if isinstance(cell, Missing)]
+    reasons: dict[str, dict[str, None]] = {}
+    for one in missing:
+        # A reason that holds for every precision is said once.
+        everywhere = all(other.why == one.why for other in missing if (other.detector, other.runtime) == (one.detector, one.runtime))
+        count = sum((other.detector, other.runtime) == (one.detector, one.runtime) for other in missing)
+        precision = "" if everywhere and count == len(PRECISIONS) else f" {one.precision}"
+        reasons.setdefault(one.why, {})[f"{one.detector} {one.runtime}{precision}"] = None
     return "\n".join([*text, "", *(f"none of {', '.join(which)}: {why}" for why, which in reasons.items())])
 
 
