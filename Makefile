@@ -1,7 +1,8 @@
 # Every target sets up what it needs: `make demo` and `make test` work on a fresh clone.
 
 PYTHON ?= python3
-PIP_INSTALL = install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP_INSTALL = install --quiet --disable-pip-version-check
+PINNED = --constraint constraints.txt
 SOURCES = pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
@@ -13,7 +14,7 @@ help: ## this list
 demo: .venv-gateway/ready ## the whole line on this machine, in about a minute: broker, fridges, agent, alerts
 	@.venv-gateway/bin/vedette demo
 
-test: .venv/ready .venv-gateway/ready mosquitto ## every test that is quick enough for every change
+test: .venv/ready .venv-gateway/ready .venv-tflite/ready mosquitto ## every test that is quick enough for every change
 	.venv/bin/python -m pytest
 
 check: .venv/ready ## style, types and which part may import which
@@ -61,13 +62,25 @@ mosquitto:
 	@echo "setting up the gateway's environment (about half a minute) ..."
 	@$(call venv,.venv-gateway)
 	@extra=gateway; tests/install-mosquitto --look || extra=demo; \
-	  .venv-gateway/bin/python -m pip $(PIP_INSTALL) --editable ".[$$extra]"
+	  .venv-gateway/bin/python -m pip $(PIP_INSTALL) $(PINNED) --editable ".[$$extra]"
 	@touch $@
+
+# A gateway with the older runtime. Its wheels end with Python 3.11; with a newer one nothing is made, and the test that needs it skips.
+.venv-tflite/ready: $(SOURCES) constraints-tflite.txt
+	@if $(PYTHON) -c 'import sys; sys.exit(sys.version_info >= (3, 12))'; then \
+	  echo "setting up an environment with tflite-runtime (a few seconds) ..." && \
+	  $(call venv,.venv-tflite) && \
+	  grep -v '^numpy==' constraints.txt | cat - constraints-tflite.txt > .venv-tflite/constraints.txt && \
+	  .venv-tflite/bin/python -m pip $(PIP_INSTALL) --constraint .venv-tflite/constraints.txt --editable '.[tflite]' && \
+	  touch $@; \
+	else \
+	  echo "no environment with tflite-runtime, which needs Python 3.11 or older: make PYTHON=python3.11 ..."; \
+	fi
 
 .venv/ready: $(SOURCES)
 	@echo "setting up the workstation's environment (a minute or two: TensorFlow) ..."
 	@$(call venv,.venv)
-	@.venv/bin/python -m pip $(PIP_INSTALL) --editable '.[dev]'
+	@.venv/bin/python -m pip $(PIP_INSTALL) $(PINNED) --editable '.[dev]'
 	@touch $@
 
 define venv
@@ -76,4 +89,4 @@ $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vedette needs
 endef
 
 clean: ## remove environments and build results
-	rm -rf .venv .venv-gateway build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-gateway .venv-tflite build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -42,3 +42,12 @@ def gateway_python() -> str:
     if not Path(python).exists():
         pytest.skip(reason="there is no gateway's environment: make test makes one (.venv-gateway)")
     return python
+
+
+@pytest.fixture(scope="session")
+def tflite_python() -> str:
+    """The interpreter of an environment with tflite-runtime in place of LiteRT, and numpy 1."""
+    python = os.environ.get("VEDETTE_TFLITE_PYTHON") or str(REPOSITORY / ".venv-tflite" / "bin" / "python")
+    if not Path(python).exists():
+        pytest.skip(reason="there is no environment with tflite-runtime: make test makes one (.venv-tflite), where Python is 3.11 or older")
+    return python

@@ -8,7 +8,7 @@ among them 1, because loops in a model need a size that is fixed.
 """
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,17 +18,21 @@ from vedette.contract.features import Rows
 
 try:
     from ai_edge_litert.interpreter import Interpreter, SignatureRunner
+
+    SIZES: tuple[int, ...] = (256, 64, 16, 4, 1)
 except ImportError:
     from tflite_runtime.interpreter import Interpreter, SignatureRunner
 
-Outputs = Mapping[str, npt.NDArray[np.float32]]
+    # It rounds a window by itself otherwise than one among others, and a score must not depend on its batch.
+    SIZES = (1,)
 
-SIZES = (256, 64, 16, 4, 1)
 """Batch sizes that a model which takes any is run in.
 
 An interpreter is given its size once and never resized again: LiteRT 2.3.0 now and then gives wrong numbers for a whole batch after an
 autoencoder's interpreter was resized (4 of 136 times; 0 of 68 when it was fresh), and allocating anew takes longer than a call.
 """
+
+Outputs = Mapping[str, npt.NDArray[np.float32]]
 
 
 class LiteRT:
@@ -82,82 +86,74 @@ class _Sized(Protocol):
         ...
 
 
+class _Tensors(NamedTuple):
+    """Where a signature's one input and its outputs are; -1 in the shape for a size that is not fixed."""
+
+    name: str
+    input: int
+    shape: tuple[int, ...]
+    outputs: Mapping[str, int]
+
+
 def _load(model: bytes) -> _Sized:
     """Find out how the model takes its batch."""
     try:
         interpreter = Interpreter(model_content=model, num_threads=1)
-        shapes = {name: _input(interpreter.get_signature_runner(name))[1] for name in interpreter.get_signature_list()}
-        if len(shapes) == 1 and next(iter(shapes.values()))[0] == -1:
-            return _Interpreters(model)
-        signatures = {shape[0]: name for name, shape in shapes.items()}
-        if 1 not in signatures or min(signatures) < 1:
-            raise ScoreError(
-                f"LiteRT: the model takes batches of {', '.join(map(str, sorted(signatures))) or 'no size'} only, and of a single window "
-                "not at all: export it again"
-            )
-        return _Signatures(interpreter, signatures)
+        found = {name: _tensors(interpreter.get_signature_runner(name)) for name in interpreter.get_signature_list()}
+        by_batch = {tensors.shape[0]: name for name, tensors in found.items()}
+        if list(by_batch) == [-1] and len(found) == 1:
+            return _Interpreters(model, next(iter(found.values())))
+        if min(by_batch, default=0) != 1:
+            sizes = ", ".join(map(str, sorted(by_batch))) or "no size"
+            raise ScoreError(f"LiteRT: the model takes batches of {sizes} only, and of a single window not at all: export it again")
+        return _Signatures({size: interpreter.get_signature_runner(name) for size, name in by_batch.items()})
     except (ValueError, RuntimeError) as error:
         raise ScoreError(f"LiteRT refuses the model: {error}") from error
+
+
+def _tensors(runner: SignatureRunner) -> _Tensors:
+    ((name, given),) = runner.get_input_details().items()
+    outputs = {output: detail["index"] for output, detail in runner.get_output_details().items()}
+    return _Tensors(name, given["index"], tuple(given["shape_signature"].tolist()), outputs)
 
 
 class _Interpreters:
     """A model that takes a batch of any size: an interpreter for each of SIZES, made when it is first needed."""
 
-    def __init__(self, model: bytes) -> None:
-        self.sizes: tuple[int, ...] = SIZES
-        self._model = model
-        self._by_size = {1: _Interpreter(model, 1)}
+    def __init__(self, model: bytes, tensors: _Tensors) -> None:
+        self.sizes = SIZES
+        self._model, self._tensors = model, tensors
+        self._by_size = {1: self._make(1)}
 
     def run(self, windows: Rows) -> Outputs:
         size = len(windows)
         if size not in self._by_size:
-            self._by_size[size] = _Interpreter(self._model, size)
-        return self._by_size[size].run(windows)
+            self._by_size[size] = self._make(size)
+        interpreter = self._by_size[size]
+        interpreter.set_tensor(self._tensors.input, windows)
+        interpreter.invoke()
+        return {name: interpreter.get_tensor(index) for name, index in self._tensors.outputs.items()}
 
-
-class _Interpreter:
-    """One interpreter, for batches of one size."""
-
-    def __init__(self, model: bytes, size: int) -> None:
-        self._interpreter = Interpreter(model_content=model, num_threads=1)
-        self._input, shape, self._outputs = _tensors(self._interpreter)
-        self._interpreter.resize_tensor_input(self._input, (size, *shape[1:]), strict=True)
-        self._interpreter.allocate_tensors()
-
-    def run(self, windows: Rows) -> Outputs:
-        self._interpreter.set_tensor(self._input, windows)
-        self._interpreter.invoke()
-        return {name: self._interpreter.get_tensor(index) for name, index in self._outputs.items()}
+    def _make(self, size: int) -> Interpreter:
+        # Not the one whose signature was read: a runner holds on to its interpreter, which then cannot be allocated.
+        interpreter = Interpreter(model_content=self._model, num_threads=1)
+        interpreter.resize_tensor_input(self._tensors.input, (size, *self._tensors.shape[1:]), strict=True)
+        interpreter.allocate_tensors()
+        return interpreter
 
 
 class _Signatures:
     """A model with a signature for each size of batch."""
 
-    def __init__(self, interpreter: Interpreter, names: Mapping[int, str]) -> None:
-        self.sizes = tuple(sorted(names, reverse=True))
-        self._runners = {size: interpreter.get_signature_runner(name) for size, name in names.items()}
-        self._inputs = {size: next(iter(runner.get_input_details())) for size, runner in self._runners.items()}
-        self._shapes = {size: _input(runner)[1][1:] for size, runner in self._runners.items()}
+    def __init__(self, runners: Mapping[int, SignatureRunner]) -> None:
+        self.sizes = tuple(sorted((size for size in runners if size <= SIZES[0]), reverse=True))
+        self._runners = runners
+        self._tensors = {size: _tensors(runner) for size, runner in runners.items()}
 
     def run(self, windows: Rows) -> Outputs:
-        size = len(windows)
-        # A runner would resize what it is given in another shape, and at one step then silently give the wrong batch.
-        if windows.shape[1:] != self._shapes[size]:
-            raise ValueError(f"expected windows of shape {self._shapes[size]}")
-        outputs: Outputs = self._runners[size](**{self._inputs[size]: windows})
+        tensors = self._tensors[len(windows)]
+        # A runner would resize to what it is given, and at one step then silently give a wrong batch.
+        if windows.shape != tensors.shape:
+            raise ValueError(f"expected windows of shape {tensors.shape[1:]}")
+        outputs: Outputs = self._runners[len(windows)](**{tensors.name: windows})
         return outputs
-
-
-def _tensors(interpreter: Interpreter) -> tuple[int, tuple[int, ...], dict[str, int]]:
-    """The input's tensor and shape, and the outputs' tensors by name."""
-    # A function of its own, because the runner holds on to the interpreter, which cannot be allocated until it is gone.
-    (name,) = interpreter.get_signature_list()
-    runner = interpreter.get_signature_runner(name)
-    index, shape = _input(runner)
-    return index, shape, {name: detail["index"] for name, detail in runner.get_output_details().items()}
-
-
-def _input(runner: SignatureRunner) -> tuple[int, tuple[int, ...]]:
-    """The one input's tensor, and its shape with -1 for a size that is not fixed."""
-    (given,) = runner.get_input_details().values()
-    return given["index"], tuple(given["shape_signature"].tolist())
