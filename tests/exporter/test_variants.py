@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
+from exports import Exports
 from vedette.contract import bundle as bundles
 from vedette.contract.adaptation import BINS, Adaptation
 from vedette.contract.errors import BundleError
@@ -40,9 +41,9 @@ def case(request: pytest.FixtureRequest) -> tuple[str, Precision]:
 
 
 @pytest.fixture(scope="module")
-def packed(case: tuple[str, Precision], make_run: MakeRun) -> Packed:
+def packed(case: tuple[str, Precision], exports: Exports) -> Packed:
     kind, precision = case
-    return pack(make_run(kind), None, None, Choice(precision=precision))
+    return exports(f"{kind} in {precision}").packed
 
 
 def test_gateway_takes_it_and_batches_of_any_size_give_equal_bits(packed: Packed, case: tuple[str, Precision], make_run: MakeRun) -> None:
