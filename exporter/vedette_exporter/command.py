@@ -111,7 +111,7 @@ def _export(run: Path, output: Path, name: str | None, version: str | None, choi
             "bytes": len(packed.data),
             "sha256": written.sha256,
             "stages": stages,
-            "parity": packed.parity._asdict(),
+            "parity": {**packed.parity._asdict(), "allowed": packed.parity.allowed._asdict()},
             "us_per_window": _rounded(speed_us),
             "variants": [
                 {

@@ -41,6 +41,7 @@ def test_folder_gets_a_bundle_of_its_name_and_version(forest: Path, tmp_path: Pa
     stage = {"name": "isolation_forest", "file": "isolation_forest.onnx", "bytes": size, "runtime": "onnx", "precision": "float32"}
     assert printed["stages"] == [{**stage, "routes": [route]}]
     assert printed["parity"]["windows"] >= 500
+    assert printed["parity"]["allowed"]["usual"] == 1e-4
     assert set(printed["us_per_window"]) == {"1", "32", "256"}
     assert bundle.files["model-card.md"].decode().startswith("# booster 2.1.0\n")
 
