@@ -6,7 +6,7 @@ PINNED = --constraint constraints.txt
 SOURCES = pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-quality bench-training notebooks report-check figures demo-bundle mosquitto chromium format clean
+.PHONY: help demo test check bench bench-quality bench-bundles bench-training notebooks report-check figures demo-bundle mosquitto chromium format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ bench: .venv/ready .venv-gateway/ready mosquitto ## speed, memory and start, bes
 
 bench-quality: .venv/ready ## detection on real labelled data, every detector; figures in build/figures/quality.json
 	.venv/bin/python tests/bench/quality.py
+
+bench-bundles: .venv/ready ## every detector in every runtime and precision: parity, size, time; figures in build/figures/bundles.json
+	.venv/bin/python tests/bench/bundles.py
 
 bench-training: .venv/ready ## training speed of the LSTM autoencoder beside the notebook's way; figures in build/figures/training.json
 	.venv/bin/python tests/bench/training_speed.py

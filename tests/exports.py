@@ -4,10 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from vedette.contract.scores import Precision
 from vedette_exporter.choice import Choice
 from vedette_exporter.pack import Packed, pack
 
 TO_ONNX, AS_LOOPS = " to onnx", " as loops"
+NARROWER: dict[str, Precision] = {" in float16": "float16", " in int8": "int8"}
 
 
 class Exported(NamedTuple):
@@ -33,6 +35,9 @@ class Exports:
         if kind not in self._made:
             name = kind.removesuffix(TO_ONNX).removesuffix(AS_LOOPS)
             choice = Choice(runtime="onnx") if kind.endswith(TO_ONNX) else Choice()
+            for ending, precision in NARROWER.items():
+                if name.endswith(ending):
+                    name, choice = name.removesuffix(ending), Choice(precision=precision)
             if kind.endswith(AS_LOOPS):
                 # They make the smaller file, and are taken where the other does not fit.
                 ((_, loops),) = self(name).packed.routes.values()

@@ -13,8 +13,9 @@ import yaml
 
 from vedette.contract.features import Categories, Category, Feature, FeatureEncoder, Number
 from vedette.contract.scores import Feed, Stage
-from vedette_exporter.parity import FED_LARGEST, FED_SHARE, TOLERANCE, Parity
+from vedette_exporter.parity import FED, Parity
 from vedette_exporter.routes import Tried
+from vedette_exporter.variants import Variant
 from vedette_training import findings
 from vedette_training.dataset import PARTS
 from vedette_training.run import Run
@@ -37,7 +38,15 @@ _COMBINED = {
 }
 
 
-def render(run: Run, name: str, version: str, stages: Sequence[Stage], parity: Parity, routes: Mapping[str, Sequence[Tried]]) -> str:
+def render(
+    run: Run,
+    name: str,
+    version: str,
+    stages: Sequence[Stage],
+    parity: Parity,
+    routes: Mapping[str, Sequence[Tried]],
+    variants: Sequence[Variant] = (),
+) -> str:
     """Write the card, as Markdown.
 
     Args:
@@ -47,6 +56,7 @@ def render(run: Run, name: str, version: str, stages: Sequence[Stage], parity: P
         stages: The bundle's.
         parity: What the gate measured.
         routes: By stage, those that its model was converted by.
+        variants: Beside each other where the bundle's is not float32.
     """
     sections = {
         "What it does": _purpose(run, stages),
@@ -55,7 +65,7 @@ def render(run: Run, name: str, version: str, stages: Sequence[Stage], parity: P
         "Where 1.0 is": _threshold(run),
         "What the test part measured": _metrics(run),
         "What the audit of the data found": _findings(run),
-        "What conversion changed": _conversion(parity, routes),
+        "What conversion changed": _conversion(stages, parity, routes, variants),
         "How to use it": _use(name, version),
         "What it cannot do": _limits(run),
     }
@@ -184,23 +194,47 @@ def _findings(run: Run) -> Iterator[str]:
     yield f"Looked at: {findings.LOOKED_AT}."
 
 
-def _conversion(parity: Parity, routes: Mapping[str, Sequence[Tried]]) -> Iterator[str]:
+def _conversion(
+    stages: Sequence[Stage], parity: Parity, routes: Mapping[str, Sequence[Tried]], variants: Sequence[Variant]
+) -> Iterator[str]:
     yield (
         f"On {parity.windows} windows, held-out ones and extremes, the gateway's runtime was compared with the original; a difference of "
-        f"{TOLERANCE:g}, relative to max(1, score), is allowed."
+        f"{parity.allowed.usual:g}, relative to max(1, score), is allowed."
     )
     yield ""
     for name, difference in parity.stages.items():
         yield f"- {name}, given the same input: at most {difference:.1e}"
     yield f"- the score: at most {parity.largest_difference:.1e}; verdicts that flip: {parity.verdicts_flipped}"
     if parity.share_beyond:
+        why = "rounding between two stages takes them over a forest's cut" if parity.allowed == FED else "they are farther from ordinary"
         yield (
-            f"- {parity.share_beyond:.2%} of the windows differ by more: rounding between two stages takes them over a forest's cut "
-            f"(allowed: {FED_LARGEST:g} on {FED_SHARE:.1%})"
+            f"- {parity.share_beyond:.2%} of the windows differ by more: {why} "
+            f"(allowed: {parity.allowed.largest:g} on {parity.allowed.share:.1%})"
         )
     yield f"- batches of {', '.join(map(str, parity.batch_sizes))} give equal bits"
     for name, tried in routes.items():
         yield f"- {name} was converted by the route {next(one.route for one in tried if one.is_taken)}{_others(tried)}"
+    if len(variants) > 1:
+        yield ""
+        yield from _variants(stages, variants)
+
+
+def _variants(stages: Sequence[Stage], variants: Sequence[Variant]) -> Iterator[str]:
+    narrower = variants[-1].precision
+    kept = [stage.name for stage in stages if stage.precision == "float32"]
+    but = f", but not those of {' and '.join(kept)}, which has no such form" if kept else ""
+    yield (
+        f"The weights are {narrower}{but}. Where 0 and 1.0 are was found anew on this variant's own scores; the figures of the test part, "
+        "above, are the original's."
+    )
+    yield ""
+    yield "| weights | model files | average precision, held-out windows |"
+    yield "| --- | --- | --- |"
+    for variant in variants:
+        found = "no labels" if variant.average_precision is None else f"{variant.average_precision:.4f}"
+        yield f"| {variant.precision} | {variant.model_bytes / 1024:.0f} KiB | {found} |"
+    yield ""
+    yield "What a window takes depends on the machine: `vedette export` and `vedette evaluate` measure it on theirs."
 
 
 def _others(tried: Sequence[Tried]) -> str:

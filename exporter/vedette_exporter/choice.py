@@ -2,8 +2,9 @@
 
 from typing import Literal, NamedTuple
 
+from vedette.contract.scores import Precision
+
 Runtime = Literal["litert", "onnx"]
-Precision = Literal["float32", "float16", "int8"]
 
 
 class Choice(NamedTuple):
@@ -11,7 +12,7 @@ class Choice(NamedTuple):
 
     Attributes:
         runtime: Of Keras models; scikit-learn's are always ONNX.
-        precision: Of Keras models' weights.
+        precision: Of the weights of every model that has such a form.
         max_bytes: A larger model file is not taken.
     """
 

@@ -3,7 +3,6 @@
 import argparse
 import json
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,14 +15,10 @@ from vedette.contract.errors import ConfigError, VedetteError
 if TYPE_CHECKING:
     from vedette.config import Alerts
     from vedette.contract.bundle import Bundle
-    from vedette.contract.scores import Scorer
     from vedette_training.evaluate import Evaluation
     from vedette_training.judging import Judged
     from vedette_training.run import Labelled, Run
     from vedette_training.study import Study
-
-_TIMED = (1, 32, 256)
-_REPEATS = 30
 
 
 def evaluate(arguments: Sequence[str]) -> int:
@@ -76,11 +71,14 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _judge(path: Path, options: argparse.Namespace, rules: "Alerts") -> "Evaluation":
     """Take labelled readings through one model."""
     from vedette import runtimes
+    from vedette_exporter import timing
     from vedette_training import judging
+    from vedette_training import run as runs
     from vedette_training.evaluate import Evaluation, count_episodes, find_drift, measure
 
-    bundle, run = _open(path)
-    labelled = _labelled(path, run, options)
+    bundle, folder = _open(path, options.models)
+    run = runs.read(folder)[0] if folder else None
+    labelled = _labelled(path, folder, run, options)
     scorer = runtimes.load_scorer(bundle)
     print(f"{path}: {len(labelled.times)} readings through the gateway's runtime …", file=sys.stderr)
     judged = judging.judge(bundle, scorer, labelled, rules)
@@ -97,31 +95,36 @@ def _judge(path: Path, options: argparse.Namespace, rules: "Alerts") -> "Evaluat
         episodes=count_episodes(judged, labelled, bundle.manifest.window),
         drift=find_drift(judged),
         study=_study(bundle, judged),
-        us_per_window={size: _time_us(scorer, judged, size) for size in _TIMED if size <= len(judged.windows)},
+        us_per_window=timing.us_per_window([scorer], judged.windows)[0],
     )
 
 
-def _open(path: Path) -> tuple["Bundle", "Run | None"]:
-    """A bundle, or the bundle that a run becomes."""
+def _open(path: Path, others: Sequence[Path]) -> tuple["Bundle", Path | None]:
+    """A bundle, or the bundle that a run becomes; and the run's folder, a bundle's being that of `others` which it was exported from."""
     from vedette.contract import bundle
     from vedette_exporter.pack import pack
-    from vedette_training import run
+    from vedette_training import run as runs
 
     if not path.is_dir():
-        return bundle.open_bundle(path), None
+        opened = bundle.open_bundle(path)
+        folders = (other for other in others if other.is_dir())
+        return opened, next((folder for folder in folders if runs.read(folder)[0].trained_on == opened.manifest.trained_on), None)
     print(f"{path}: converting and comparing with the original …", file=sys.stderr)
-    return bundle.read(pack(path, None, None).data), run.read(path)[0]
+    return bundle.read(pack(path, None, None).data), path
 
 
-def _labelled(path: Path, run: "Run | None", options: argparse.Namespace) -> "Labelled":
+def _labelled(path: Path, folder: Path | None, run: "Run | None", options: argparse.Namespace) -> "Labelled":
     """The readings to judge on: those that were asked for, or the run's test part."""
     from vedette_training import history, recipe
     from vedette_training.run import Labelled, read_test
 
     if not options.history:
-        if run is None:
-            raise ConfigError(f"{path}: a bundle holds no test data: give --history FILE... and --recipe RECIPE")
-        return read_test(path)
+        if folder is None:
+            raise ConfigError(
+                f"{path}: a bundle holds no test data: give --history FILE... and --recipe RECIPE, or name the run beside it that it was "
+                "exported from"
+            )
+        return read_test(folder)
     if not options.recipe and run is None:
         raise ConfigError(f"{path}: a bundle does not say where label, device and time are in the history: give --recipe RECIPE")
     asked = recipe.load(options.recipe) if options.recipe else run.recipe if run else None
@@ -155,18 +158,6 @@ def _study(bundle: "Bundle", judged: "Judged") -> "Study | None":
     return None
 
 
-def _time_us(scorer: "Scorer", judged: "Judged", size: int) -> float:
-    """Microseconds a window in batches of `size`: the median of some runs, on this machine."""
-    windows = judged.windows[:size]
-    scorer.score(windows)
-    took_s = []
-    for _ in range(_REPEATS):
-        started = time.perf_counter()
-        scorer.score(windows)
-        took_s.append(time.perf_counter() - started)
-    return sorted(took_s)[_REPEATS // 2] / size * 1e6
-
-
 def _figures(evaluation: "Evaluation") -> dict[str, object]:
     """An evaluation for scripts."""
     episodes = evaluation.episodes
@@ -174,6 +165,8 @@ def _figures(evaluation: "Evaluation") -> dict[str, object]:
         "name": evaluation.manifest.name,
         "version": evaluation.manifest.version,
         "detector": evaluation.manifest.detector,
+        "precision": evaluation.manifest.precision,
+        "bytes": evaluation.model_bytes,
         "findings": msgspec.to_builtins(evaluation.run.findings) if evaluation.run else None,
         "windows": dict(evaluation.metrics),
         "episodes": {
@@ -196,7 +189,8 @@ def _text(evaluation: "Evaluation") -> str:
     from vedette_training.evaluate import table
 
     episodes, manifest = evaluation.episodes, evaluation.manifest
-    lines = [f"{manifest.name} {manifest.version} ({manifest.detector})"]
+    weights = "" if manifest.precision == "float32" else f", {manifest.precision}"
+    lines = [f"{manifest.name} {manifest.version} ({manifest.detector}{weights})"]
     headline = audit.headline(evaluation.run.findings) if evaluation.run else None
     lines = [line for line in (headline, *lines, evaluation.drift.verdict) if line]
     lines.append(table(evaluation.metrics))
@@ -205,5 +199,6 @@ def _text(evaluation: "Evaluation") -> str:
         lines.append(f"{'median delay':<22}{episodes.median_delay_s:>10.0f} s")
     rate = "" if episodes.false_alerts_per_day is None else f", {episodes.false_alerts_per_day:.3g} a device-day"
     lines.append(f"{'false alerts':<22}{episodes.false_alerts:>10} in {episodes.device_days:.3g} device-days{rate}")
+    lines.append(f"{'models':<22}{evaluation.model_bytes / 1024:>10.0f} KiB")
     lines.append(f"{'scoring':<22}{', '.join(f'{us:.0f} us ({size} a call)' for size, us in evaluation.us_per_window.items())}")
     return "\n".join(lines)

@@ -1,7 +1,7 @@
 """Golden windows: those that a gateway scores before a bundle goes live.
 
 Rules this module keeps: they span the scores, the lowest and the highest among them; none of them sits where another processor's
-rounding could carry it over a forest's cut, because then a sound gateway would refuse a sound bundle.
+rounding could carry it over a forest's cut or to another integer, because then a sound gateway would refuse a sound bundle.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from vedette.contract.errors import BundleError
 from vedette.contract.features import Rows
-from vedette.contract.scores import Runtime, Scores
+from vedette.contract.scores import Runtime, Scores, Stage
 from vedette_exporter.parity import TOLERANCE, Outputs, Pair
 
 WINDOWS = 32
@@ -38,7 +38,7 @@ def choose(pair: Pair, windows: Rows, scores: Scores, rng: np.random.Generator) 
     candidates = _spread(scores, np.arange(len(scores)), _CANDIDATES)
     steady = candidates[_are_steady(pair, windows[candidates], scores[candidates], rng)]
     if not len(steady):
-        raise BundleError("no window's score stands still under a millionth of noise between the stages; no bundle was made")
+        raise BundleError("no window's score stands still under a millionth of noise; no bundle was made")
     return sorted(_spread(scores, steady, WINDOWS).tolist())
 
 
@@ -48,14 +48,13 @@ def _spread(scores: Scores, positions: npt.NDArray[np.intp], count: int) -> npt.
 
 
 def _are_steady(pair: Pair, windows: Rows, scores: Scores, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
-    """Whether scores stay, well within the self-test's tolerance, when what feeds later stages is a little off."""
+    """Whether scores stay, well within the self-test's tolerance, when what feeds later stages is a little off, or what goes into a
+    stage that rounds it to integers.
+    """
     steady = np.ones(len(windows), dtype=np.bool_)
-    if not pair.feeding:
+    if not pair.feeding and not any(stage.computes_in_integers for stage in pair.stages):
         return steady
-    runtimes = [
-        _Jittered(runtime, rng) if stage.name in pair.feeding else runtime
-        for stage, runtime in zip(pair.stages, pair.exported, strict=True)
-    ]
+    runtimes = [_Jittered(stage, runtime, rng, pair.feeding) for stage, runtime in zip(pair.stages, pair.exported, strict=True)]
     scorer = pair.scorer(runtimes)
     for _ in range(_TRIES):
         steady &= np.abs(scorer.score(windows) - scores) <= TOLERANCE / 2 * np.maximum(1.0, np.abs(scores))
@@ -63,14 +62,18 @@ def _are_steady(pair: Pair, windows: Rows, scores: Scores, rng: np.random.Genera
 
 
 class _Jittered:
-    """A runtime whose outputs are off by a millionth: of the value, or of how far its column varies."""
+    """A runtime whose inputs, where it computes in integers, and outputs, where it feeds others, are off by a millionth: of the value,
+    or of how far its column varies.
+    """
 
-    def __init__(self, runtime: Runtime, rng: np.random.Generator) -> None:
+    def __init__(self, stage: Stage, runtime: Runtime, rng: np.random.Generator, feeding: set[str]) -> None:
         self._runtime, self._rng = runtime, rng
+        self._inwards, self._outwards = stage.computes_in_integers, stage.name in feeding
 
     def run(self, windows: Rows) -> Outputs:
         """As the runtime, nearly."""
-        return {name: self._off(values) for name, values in self._runtime.run(windows).items()}
+        outputs = self._runtime.run(self._off(windows) if self._inwards else windows)
+        return {name: self._off(values) for name, values in outputs.items()} if self._outwards else outputs
 
     def _off(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         measure = np.maximum(np.abs(values), np.std(values, axis=0))

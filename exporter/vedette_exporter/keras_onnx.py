@@ -10,24 +10,30 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 import tf2onnx
-from onnx import AttributeProto, checker, helper, numpy_helper, shape_inference
+from onnx import AttributeProto, TensorProto, checker, helper, numpy_helper, shape_inference
 
 from vedette.contract.errors import BundleError
+from vedette.contract.scores import Precision
 from vedette_exporter.keras_twin import INPUT, twin
 from vedette_exporter.onnx_graph import OPSET
+from vedette_exporter.onnx_narrow import narrow
+
+_MATRIX = 256
+"""Fewer weights than this stay float32: what casts them would take as much room."""
 
 _IR_VERSION = 8
 """Of the file format: what came with opset 18."""
 
 
-def convert(model: Any) -> bytes:
+def convert(model: Any, precision: Precision = "float32") -> bytes:
     """Convert a model.
 
     Args:
         model: Functional keras.Model of one input `(n, steps, columns)`, its outputs a dict by name.
+        precision: Of its weights as they are stored.
 
     Returns:
-        The ONNX file: float32, input `window` of any batch size, the outputs' names kept.
+        The ONNX file: float32 in and out, input `window` of any batch size, the outputs' names kept.
 
     Raises:
         BundleError: a recurrent layer has settings that ONNX's operator does not know.
@@ -36,14 +42,14 @@ def convert(model: Any) -> bytes:
     signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name=INPUT)]
     function = tf.function(lambda window: copy(window, training=False), input_signature=signature)
     converted, _ = tf2onnx.convert.from_function(function, signature, opset=OPSET[""])
-    data: bytes = _rewritten(converted).SerializeToString(deterministic=True)
+    data: bytes = _rewritten(converted, precision).SerializeToString(deterministic=True)
     return data
 
 
-def _rewritten(model: Any) -> Any:
+def _rewritten(model: Any, precision: Precision) -> Any:
     """The same graph as a new model, in an order and with names that depend on nothing but what it computes."""
     graph = model.graph
-    writer = _Writer(graph, _shapes(model))
+    writer = _Writer(graph, _shapes(model), precision)
     for node in _in_order(graph):
         writer.add(node)
     outputs = sorted(graph.output, key=lambda output: str(output.name))
@@ -87,12 +93,12 @@ def _shapes(model: Any) -> dict[str, list[int]]:
 class _Writer:
     """Takes nodes over, one after the other, under new names."""
 
-    def __init__(self, graph: Any, shapes: dict[str, list[int]]) -> None:
+    def __init__(self, graph: Any, shapes: dict[str, list[int]], precision: Precision) -> None:
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
         self._arrays = {array.name: numpy_helper.to_array(array) for array in graph.initializer}
         self._names: dict[str, str] = {"": ""} | {value.name: value.name for value in (*graph.input, *graph.output)}
-        self._shapes = shapes
+        self._shapes, self._precision = shapes, precision
 
     def add(self, node: Any) -> None:
         """Take a node over.
@@ -136,8 +142,21 @@ class _Writer:
     def _known(self, name: str) -> str:
         """What an input is called now."""
         if name in self._arrays and name not in self._names:
-            self._names[name] = self._constant(self._arrays[name])
+            self._names[name] = self._weights(self._arrays[name])
         return self._names[name]
+
+    def _weights(self, values: npt.NDArray[Any]) -> str:
+        """Add a constant, which is stored in the asked-for precision where it is a matrix of some size."""
+        if self._precision == "float32" or values.dtype != np.float32 or values.ndim < 2 or values.size < _MATRIX:
+            return self._constant(values)
+        # An LSTM operator's are (directions, outputs, inputs), a product's (inputs, outputs).
+        found = narrow(values, self._precision, axis=-1 if values.ndim == 3 else 0)
+        made = f"weights_{len(self.constants)}"
+        self._add("Cast", [self._constant(found.stored)], [made], {"to": int(TensorProto.FLOAT)})
+        if found.scale is None:
+            return made
+        self._add("Mul", [made, self._constant(found.scale)], [f"{made}_scaled"], {})
+        return f"{made}_scaled"
 
     def _constant(self, values: npt.NDArray[Any]) -> str:
         name = f"constant_{len(self.constants)}"

@@ -18,6 +18,7 @@ from ai_edge_litert import schema_py_generated
 from ai_edge_litert.interpreter import Interpreter
 
 from vedette.contract.errors import BundleError
+from vedette.contract.scores import Precision
 from vedette_exporter.keras_twin import INPUT, twin
 
 SIZES = (1, 32)
@@ -26,31 +27,33 @@ SIZES = (1, 32)
 _MISSING = re.compile(r"'tf\.(\w+)' op is neither a custom op nor a flex op")
 
 
-def convert_unrolled(model: Any) -> bytes:
+def convert_unrolled(model: Any, precision: Precision = "float32") -> bytes:
     """Convert a model whose recurrent layers are unrolled first.
 
     Args:
         model: Functional keras.Model of one input `(n, steps, columns)`, its outputs a dict by name.
+        precision: Of its weights.
 
     Returns:
-        The TFLite file: float32, built-in operators only, the outputs' names in its signature, a batch of any size.
+        The TFLite file: float32 in and out, built-in operators only, the outputs' names in its signature, a batch of any size.
 
     Raises:
         BundleError: the model needs more than built-in operators.
     """
-    converted = _converted(lambda: tf.lite.TFLiteConverter.from_keras_model(twin(model, unroll=True)))
+    converted = _converted(lambda: tf.lite.TFLiteConverter.from_keras_model(twin(model, unroll=True)), precision)
     check(converted)
     return converted
 
 
-def convert_loops(model: Any) -> bytes:
+def convert_loops(model: Any, precision: Precision = "float32") -> bytes:
     """Convert a model whose recurrent layers stay loops.
 
     Args:
         model: As for `convert_unrolled`.
+        precision: Of its weights.
 
     Returns:
-        The TFLite file: float32, built-in operators only, a signature for each of SIZES with the outputs' names.
+        The TFLite file: float32 in and out, built-in operators only, a signature for each of SIZES with the outputs' names.
 
     Raises:
         BundleError: the model needs more than built-in operators.
@@ -66,15 +69,16 @@ def convert_loops(model: Any) -> bytes:
     }
     with tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(tf.Module(), folder, signatures=signatures)
-        converted = _converted(lambda: tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(signatures)))
+        converted = _converted(lambda: tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(signatures)), precision)
     check(converted, SIZES)
     return converted
 
 
-def _converted(converter_of: Callable[[], Any]) -> bytes:
+def _converted(converter_of: Callable[[], Any], precision: Precision) -> bytes:
     try:
         converter = converter_of()
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        _narrow(converter, precision)
         # The converter reports on standard output, which belongs to the command's result.
         with contextlib.redirect_stdout(io.StringIO()):
             converted: bytes = converter.convert()
@@ -82,6 +86,22 @@ def _converted(converter_of: Callable[[], Any]) -> bytes:
         what = ", ".join(sorted(set(_MISSING.findall(str(error))))) or str(error).partition("\n")[0]
         raise BundleError(f"TFLite has no built-in operators for this model: {what}") from error
     return converted
+
+
+def _narrow(converter: Any, precision: Precision) -> None:
+    """Have weights stored in float16, or in int8 and multiplied with activations that are rounded as they come, window by window.
+
+    Not in int8 throughout, with activations scaled by representative windows: what lies beyond those is cut off, and that is what an
+    anomaly does (ADR 0010).
+    """
+    if precision == "float32":
+        return
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if precision == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    else:
+        # A scale for a whole matrix rather than for each of its rows: tflite-runtime 2.14 knows no other, and it is as exact.
+        converter._experimental_disable_per_channel_quantization_for_dense_layers = True  # noqa: SLF001 because no public setting does it
 
 
 def check(model: bytes, sizes: Sequence[int] = ()) -> None:

@@ -43,12 +43,12 @@ def add_log_kernel(kernel: Any, graph: Graph, rows: str, to: str) -> None:
     """
     # LogSoftmax rather than a Log of our own, whose last bit would depend on the batch; it also takes a tenth of ReduceLogSumExp's time.
     # float64, though float32 takes a quarter of the time on the widest windows: far from 0 z is a small difference of large numbers.
-    vectors = np.asarray(kernel.vectors, dtype=np.float32)
+    # The vectors are float32 or narrower in the file, and cast once, when the runtime loads it.
+    stored, vectors = graph.weights(kernel.vectors)
     offsets = np.log(np.asarray(kernel.weights, dtype=np.float64)) - kernel.gamma * (vectors.astype(np.float64) ** 2).sum(axis=1)
     gamma = graph.constant([kernel.gamma], np.float64)
     exact = graph.cast(rows, DOUBLE)
-    # The vectors are stored in float32, which they are, and cast once, when the runtime loads the file.
-    transposed = graph.cast(graph.constant(vectors.T), DOUBLE)
+    transposed = graph.cast(graph.add("Transpose", stored), DOUBLE)
     products = graph.add("MatMul", graph.add("Mul", exact, graph.constant([2 * kernel.gamma], np.float64)), transposed)
     z = graph.add("Add", products, graph.constant(offsets, np.float64))
     largest = graph.along_rows("ReduceMax", z)
@@ -60,9 +60,8 @@ def add_log_kernel(kernel: Any, graph: Graph, rows: str, to: str) -> None:
 
 def add_core_distance(distance: Any, graph: Graph, rows: str, to: str) -> None:
     """Distance to the nearest core sample over eps: half |c|^2 - x.c is least for the nearest, and then the distance itself."""
-    cores = np.asarray(distance.cores, dtype=np.float32)
+    samples, cores = graph.weights(distance.cores)
     halves = 0.5 * (cores.astype(np.float64) ** 2).sum(axis=1)
-    samples = graph.constant(cores)
     # float64, though float32 takes a quarter of the time on the widest windows: near the cores of a dense cluster, squares that are
     # larger by far drown the difference between two of them, and the wrong one would be the nearest.
     exact = [graph.cast(rows, DOUBLE), graph.cast(samples, DOUBLE)]
@@ -76,6 +75,7 @@ def add_core_distance(distance: Any, graph: Graph, rows: str, to: str) -> None:
 def add_minor_axes(minor: Any, graph: Graph, rows: str, to: str) -> None:
     """Mean squared coordinate along the axes. In float64: narrow directions are differences of nearly equal columns, much enlarged."""
     centred = graph.add("Sub", graph.cast(rows, DOUBLE), graph.constant(minor.mean, np.float64))
-    # Stored in float32, which they are, and cast once, when the runtime loads the file.
-    coordinates = graph.add("MatMul", centred, graph.cast(graph.constant(minor.axes), DOUBLE))
+    # Float32 or narrower in the file, and cast once, when the runtime loads it.
+    axes, _ = graph.weights(minor.axes)
+    coordinates = graph.add("MatMul", centred, graph.cast(axes, DOUBLE))
     graph.cast(graph.along_rows("ReduceMean", graph.add("Mul", coordinates, coordinates)), FLOAT, to)

@@ -6,6 +6,9 @@ import numpy as np
 import numpy.typing as npt
 from onnx import TensorProto, numpy_helper
 
+from vedette.contract.scores import Precision
+from vedette_exporter.onnx_narrow import Weights, narrow
+
 FLOAT, DOUBLE = int(TensorProto.FLOAT), int(TensorProto.DOUBLE)
 
 OPSET = {"": 18, "ai.onnx.ml": 3}
@@ -18,16 +21,27 @@ class Graph:
     Args:
         scope: skl2onnx's, which knows the names that are taken.
         container: skl2onnx's.
+        precision: That weights are stored in.
     """
 
-    def __init__(self, scope: Any, container: Any) -> None:
-        self._scope, self._container = scope, container
+    def __init__(self, scope: Any, container: Any, precision: Precision) -> None:
+        self._scope, self._container, self._precision = scope, container, precision
 
     def constant(self, values: npt.ArrayLike, dtype: npt.DTypeLike = np.float32) -> str:
         """Add an array."""
         name = self._name("constant")
         self._container.add_initializer(name, None, None, numpy_helper.from_array(np.asarray(values, dtype=dtype)))
         return name
+
+    def weights(self, values: npt.ArrayLike) -> tuple[str, Weights]:
+        """Add a matrix in the graph's precision: a float32 tensor `(rows, columns)`, and its values as they are after rounding."""
+        found = narrow(values, self._precision)
+        tensor = self.constant(found.stored, found.stored.dtype)
+        if found.stored.dtype != np.float32:
+            tensor = self.cast(tensor, FLOAT)
+        if found.scale is not None:
+            tensor = self.add("Mul", tensor, self.constant(found.scale))
+        return tensor, found.used
 
     def add(self, operator: str, *inputs: str, to: str | None = None, **attributes: Any) -> str:
         """Add a node and name its output: `to`, or a name of its own."""

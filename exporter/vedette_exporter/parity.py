@@ -2,7 +2,8 @@
 
 Rules this module keeps: the exported bytes are run by the gateway's own runtime and scorer; held-out windows and extremes alike, because
 conversions have gone wrong on extremes alone; every stage is compared on one and the same input, and all of them together on windows;
-the bytes pass as a whole or there is no bundle. What is allowed, and why a fed stage is allowed more, is in ADR 0006.
+the bytes pass as a whole or there is no bundle. What is allowed, and why a fed stage is allowed more, is in ADR 0006; why a narrower
+variant is, in ADR 0010.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ import numpy.typing as npt
 
 from vedette.contract.errors import BundleError
 from vedette.contract.features import Categories, Category, FeatureEncoder, FeatureSpec, Number, Rows
-from vedette.contract.scores import Calibration, Combine, Feed, RawScores, Runtime, Scorer, Scores, Stage
+from vedette.contract.scores import Calibration, Combine, Feed, Precision, RawScores, Runtime, Scorer, Scores, Stage
 
 MIN_WINDOWS = 500
 """A check on 8 windows once missed an error on one in six; hundreds see it."""
@@ -26,6 +27,34 @@ FED_SHARE = 0.005
 
 FED_LARGEST = 0.05
 """And on no window more than this, about what a few trees of a hundred are worth. Measured: up to 0.03 % of the windows, 0.002."""
+
+
+class Allowance(NamedTuple):
+    """How far scores may be off.
+
+    Attributes:
+        usual: On a window, relative to max(1, score).
+        share: Of the windows on which it may be more,
+        largest: but on none more than this.
+        flipped: Share of the windows that may be over the threshold on one side only.
+    """
+
+    usual: float
+    share: float
+    largest: float
+    flipped: float
+
+    def __str__(self) -> str:
+        return f"{self.usual:g}, or {self.largest:g} on {self.share:.1%}" if self.share else f"{self.usual:g}"
+
+
+EXACT = Allowance(TOLERANCE, 0.0, TOLERANCE, 1.0)
+"""So near to 1.0 a verdict is the rounding's; anywhere else it stands."""
+
+FED = Allowance(TOLERANCE, FED_SHARE, FED_LARGEST, 1.0)
+
+NARROWER: Mapping[Precision, Allowance] = {"float16": Allowance(0.02, 0.01, 0.1, 0.005), "int8": Allowance(0.05, 0.01, 0.25, 0.01)}
+"""Where a narrower stage has a part in a score; about three times what was measured (ADR 0010)."""
 
 BATCH_SIZES = (1, 2, 7, 32)
 
@@ -41,12 +70,13 @@ class Parity(NamedTuple):
 
     Attributes:
         windows: On how many.
-        stages: By name, the largest relative difference that a stage made, given the same input: of its score, or of what else it
-            gives.
+        stages: By name, the largest relative difference that a stage made, given the same input: of its score, as the original is
+            calibrated, or of what else it gives.
         largest_difference: Of the score, all stages together.
-        share_beyond: Of the windows whose score differs by more than TOLERANCE; 0 where no stage is fed.
+        share_beyond: Of the windows whose score differs by more than is usual; 0 where no stage is fed or narrower.
         verdicts_flipped: Windows that are over the threshold on one side only: never farther from 1.0 than what is allowed.
         batch_sizes: They gave equal bits.
+        allowed: What the scores were held to.
     """
 
     windows: int
@@ -55,6 +85,7 @@ class Parity(NamedTuple):
     share_beyond: float
     verdicts_flipped: int
     batch_sizes: tuple[int, ...]
+    allowed: Allowance = EXACT
 
 
 class Recorder:
@@ -84,17 +115,47 @@ class Recorder:
 
 
 class Pair(NamedTuple):
-    """A detector twice: over its original models, and over exported ones, in the order of its stages."""
+    """A detector twice: over its original models, and over exported ones, in the order of its stages.
+
+    Attributes:
+        stages: As trained.
+        calibration: Of their combination.
+        exported_stages: None where their calibrations are those of `stages`.
+        exported_calibration: Looked at where there are `exported_stages`.
+    """
 
     stages: tuple[Stage, ...]
     combine: Combine
     calibration: Calibration | None
     original: Sequence[Runtime]
     exported: Sequence[Runtime]
+    exported_stages: tuple[Stage, ...] | None = None
+    exported_calibration: Calibration | None = None
+
+    def original_scorer(self, runtimes: Sequence[Runtime]) -> Scorer:
+        """The gateway's scorer over the original models."""
+        return Scorer(self.stages, runtimes, self.combine, self.calibration)
 
     def scorer(self, runtimes: Sequence[Runtime]) -> Scorer:
-        """The gateway's scorer over either."""
-        return Scorer(self.stages, runtimes, self.combine, self.calibration)
+        """The gateway's scorer over the exported models, or over something that stands in for one."""
+        if self.exported_stages is None:
+            return self.original_scorer(runtimes)
+        return Scorer(self.exported_stages, runtimes, self.combine, self.exported_calibration)
+
+    @property
+    def changed(self) -> set[str]:
+        """Names of the stages whose outputs a narrower stage has a part in."""
+        names: set[str] = set()
+        for stage in self.stages:
+            if stage.precision != "float32" or (isinstance(stage.input, Feed) and stage.input.stage in names):
+                names.add(stage.name)
+        return names
+
+    def allowance(self, stage: Stage | None) -> Allowance:
+        """What is allowed of a stage's score, or of all stages' together."""
+        if (stage.name in self.changed) if stage else self.changed:
+            return NARROWER["int8" if "int8" in {stage.precision for stage in self.stages} else "float16"]
+        return FED if (isinstance(stage.input, Feed) if stage else self.feeding) else EXACT
 
     @property
     def feeding(self) -> set[str]:
@@ -156,10 +217,10 @@ def check(pair: Pair, windows: Rows, trained: RawScores) -> tuple[Parity, Scores
         ScoreError: a runtime refuses a batch, or gives what is not a finite number.
     """
     originals, exported = [Recorder(r) for r in pair.original], [Recorder(r) for r in pair.exported]
-    expected = _raw(pair.scorer(originals), windows)
+    expected = raw_scores(pair.original_scorer(originals), windows)
     expected[: len(trained)] = trained
     scorer = pair.scorer(exported)
-    raw = _raw(scorer, windows)
+    raw = raw_scores(scorer, windows)
     scores = scorer.combine(raw)
     stages = {
         stage.name: _compare_stage(
@@ -170,26 +231,37 @@ def check(pair: Pair, windows: Rows, trained: RawScores) -> tuple[Parity, Scores
         )
         for stage, original, recorder, runtime in zip(pair.stages, originals, exported, pair.exported, strict=True)
     }
-    for voter, stage in enumerate(stage for stage in pair.stages if stage.calibration):
+    voters = [(one, two) for one, two in zip(pair.stages, pair.exported_stages or pair.stages, strict=True) if one.calibration]
+    for voter, (stage, exported_stage) in enumerate(voters):
         assert stage.calibration
-        pairs = zip(_scales(stage.calibration, expected[:, voter]), _scales(stage.calibration, raw[:, voter]), strict=True)
+        assert exported_stage.calibration
+        pairs = zip(_scales(stage.calibration, expected[:, voter]), _scales(exported_stage.calibration, raw[:, voter]), strict=True)
         for before, after in pairs:
-            _compare_scores(f"stage {stage.name}: ", before, after, is_fed=isinstance(stage.input, Feed))
-    together = scorer.combine(expected)
-    difference = _compare_scores("", together, scores, is_fed=bool(pair.feeding))
+            _compare_scores(f"stage {stage.name}: ", before, after, pair.allowance(stage))
+    together = pair.original_scorer(pair.original).combine(expected)
+    allowed = pair.allowance(None)
+    difference = _compare_scores("", together, scores, allowed)
+    flipped = (scores >= 1.0) != (together >= 1.0)
+    if not flipped.mean() <= allowed.flipped:
+        raise BundleError(
+            f"parity: {int(flipped.sum())} of {len(flipped)} windows are over the threshold on one side only "
+            f"(allowed {allowed.flipped:.1%}); no bundle was made"
+        )
     check_batches(windows[:_SIZED_WINDOWS], raw[:_SIZED_WINDOWS], pair.scorer(pair.exported))
     measured = Parity(
         windows=len(windows),
         stages=stages,
         largest_difference=float(difference.max()),
-        share_beyond=float((difference > TOLERANCE).mean()),
-        verdicts_flipped=int(((scores >= 1.0) != (together >= 1.0)).sum()),
+        share_beyond=float((difference > allowed.usual).mean()),
+        verdicts_flipped=int(flipped.sum()),
         batch_sizes=BATCH_SIZES,
+        allowed=allowed,
     )
     return measured, scores
 
 
-def _raw(scorer: Scorer, windows: Rows) -> RawScores:
+def raw_scores(scorer: Scorer, windows: Rows) -> RawScores:
+    """What a scorer's stages give, a few hundred windows at a time: float64 `(n, voters)`."""
     return np.concatenate([scorer.raw(windows[start : start + _SIZED_WINDOWS]) for start in range(0, len(windows), _SIZED_WINDOWS)])
 
 
@@ -235,8 +307,10 @@ def _parts(runtime: Runtime, inputs: Rows, cuts: Sequence[int] | npt.NDArray[np.
 def _compare_stage(stage: Stage, before: Outputs, after: Outputs, *, feeds: bool) -> float:
     """The largest relative difference of one stage's outputs where both were given what the originals before it gave.
 
+    Of a narrower stage it is only measured, before recalibration: what comes of it is judged by the scores.
+
     Raises:
-        BundleError: it is more than TOLERANCE.
+        BundleError: a float32 stage's is more than TOLERANCE, or another's no number.
     """
     differences: list[npt.NDArray[np.float64]] = []
     if stage.calibration:
@@ -246,16 +320,17 @@ def _compare_stage(stage: Stage, before: Outputs, after: Outputs, *, feeds: bool
     others = [name for name in before if feeds or name != stage.output]
     differences += [_difference(before[name], after[name], np.std(before[name], axis=0)) for name in others]
     largest = max(float(difference.max()) for difference in differences)
-    if not largest <= TOLERANCE:
-        wrong = max(int((~(difference <= TOLERANCE)).reshape(len(difference), -1).any(axis=1).sum()) for difference in differences)
+    allowed = TOLERANCE if stage.precision == "float32" else float(np.finfo(np.float64).max)
+    if not largest <= allowed:
+        wrong = max(int((~(difference <= allowed)).reshape(len(difference), -1).any(axis=1).sum()) for difference in differences)
         raise BundleError(
             f"parity: stage {stage.name}: {wrong} of {len(differences[0])} windows score differently after conversion, given the same "
-            f"input, by up to {largest:.2g} (allowed {TOLERANCE:g})"
+            f"input, by up to {largest:.2g} (allowed {allowed:.3g})"
         )
     return largest
 
 
-def _compare_scores(what: str, expected: Numbers, scores: Numbers, *, is_fed: bool) -> Numbers:
+def _compare_scores(what: str, expected: Numbers, scores: Numbers, allowed: Allowance) -> Numbers:
     """Relative differences `(n,)`. So near to 1.0 as they are allowed to be a verdict is the rounding's; anywhere else it stands.
 
     Raises:
@@ -263,11 +338,9 @@ def _compare_scores(what: str, expected: Numbers, scores: Numbers, *, is_fed: bo
     """
     difference = _difference(expected, scores, np.float64(1.0))
     # `not <=`, so that an original which gave NaN fails too.
-    beyond = ~(difference <= TOLERANCE)
-    share, largest = (FED_SHARE, FED_LARGEST) if is_fed else (0.0, TOLERANCE)
-    if beyond.mean() > share or not difference.max() <= largest:
+    beyond = ~(difference <= allowed.usual)
+    if beyond.mean() > allowed.share or not difference.max() <= allowed.largest:
         worst = int(np.argmax(np.nan_to_num(difference, nan=np.inf)))
-        allowed = f"{TOLERANCE:g}, or {largest:g} on {share:.1%}" if is_fed else f"{TOLERANCE:g}"
         raise BundleError(
             f"parity: {what}{int(beyond.sum())} of {len(beyond)} windows score differently after conversion, by up to "
             f"{difference.max():.2g} (allowed {allowed}): {expected[worst]:.6f} became {scores[worst]:.6f}; no bundle was made"

@@ -65,7 +65,7 @@ class Chosen(NamedTuple):
     tried: tuple[Tried, ...]
 
 
-def choose(stage: Stage, routes: Sequence[Route], original: Recorder, *, feeds: bool, max_bytes: int) -> Chosen:
+def choose(stage: Stage, routes: Sequence[Route], original: Recorder, *, feeds: bool, max_bytes: int, first: bool = False) -> Chosen:
     """Convert a stage's model by each route and take the quickest that scores as the original does.
 
     Args:
@@ -74,6 +74,7 @@ def choose(stage: Stage, routes: Sequence[Route], original: Recorder, *, feeds: 
         original: What the stage's original was given and gave.
         feeds: Whether the stage feeds others.
         max_bytes: No larger file is taken.
+        first: Take the first that passes, and try no other.
 
     Raises:
         BundleError: no route passes.
@@ -81,6 +82,8 @@ def choose(stage: Stage, routes: Sequence[Route], original: Recorder, *, feeds: 
     tried: list[Tried] = []
     passed: dict[int, tuple[bytes, Runtime]] = {}
     for number, route in enumerate(routes):
+        if first and passed:
+            break
         size, refused = 0, None
         try:
             model = route.convert()

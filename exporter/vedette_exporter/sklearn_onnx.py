@@ -15,6 +15,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from vedette.contract.errors import BundleError
+from vedette.contract.scores import Precision
 from vedette_exporter import onnx_estimators, onnx_forest
 from vedette_exporter.onnx_graph import OPSET, Graph
 from vedette_training.detectors.dbscan import CoreDistance
@@ -34,12 +35,18 @@ _DETECTORS: dict[type, Add] = {
 }
 
 
-def convert(model: Any, width: int) -> bytes:
+def has_narrower_form(model: Any) -> bool:
+    """Whether float16 and int8 make a fitted estimator smaller: not a forest, whose size is in its trees."""
+    return not isinstance(_steps(model)[-1], IsolationForest)
+
+
+def convert(model: Any, width: int, precision: Precision = "float32") -> bytes:
     """Convert a fitted estimator.
 
     Args:
         model: One of the detectors' estimators, or a Pipeline of scalers that ends with one.
         width: Of its input.
+        precision: Of its weights as they are stored: support vectors, core samples or axes.
 
     Returns:
         The ONNX file: input `rows` float32 `(n, width)`, output `strangeness` float32 `(n, 1)`.
@@ -60,7 +67,7 @@ def convert(model: Any, width: int) -> bytes:
         target_opset=OPSET,
         custom_parsers=dict.fromkeys(converters, _parse),
         custom_shape_calculators=dict.fromkeys(converters, _set_shape),
-        custom_conversion_functions={kind: _converter(add) for kind, add in converters.items()},
+        custom_conversion_functions={kind: _converter(add, precision) for kind, add in converters.items()},
     )
     data: bytes = converted.SerializeToString(deterministic=True)
     return data
@@ -84,10 +91,10 @@ def _set_shape(operator: Any) -> None:
     operator.outputs[0].type = FloatTensorType([None, width])
 
 
-def _converter(add: Add) -> Callable[[Any, Any, Any], None]:
+def _converter(add: Add, precision: Precision) -> Callable[[Any, Any, Any], None]:
     """An estimator's converter in skl2onnx's form."""
 
     def convert_operator(scope: Any, operator: Any, container: Any) -> None:
-        add(operator.raw_operator, Graph(scope, container), operator.inputs[0].full_name, operator.outputs[0].full_name)
+        add(operator.raw_operator, Graph(scope, container, precision), operator.inputs[0].full_name, operator.outputs[0].full_name)
 
     return convert_operator

@@ -1,4 +1,5 @@
 import io
+import re
 import zipfile
 from pathlib import Path
 
@@ -56,6 +57,22 @@ def test_a_model_that_scores_differently_here_must_not_go_live() -> None:
     opened = bundles.read(DATA)
     with pytest.raises(SelfTestError, match=r"fridge 1\.0\.0 scores its golden windows differently"):
         bundles.self_test(opened._replace(golden_scores=opened.golden_scores + np.float32(0.01)), load_scorer(opened))
+
+
+def test_a_manifest_from_before_there_were_narrower_weights_is_of_float32() -> None:
+    manifest = bundles.read(DATA).manifest
+    before = re.sub(rb',\s*"precision": "float32"', b"", manifests.encode(manifest))
+    assert b"precision" not in before
+    assert manifests.decode(before) == manifest
+    assert manifest.precision == "float32"
+
+
+def test_a_bundle_is_as_narrow_as_its_narrowest_stage() -> None:
+    manifest = bundles.read(DATA).manifest
+    (stage,) = manifest.stages
+    narrow = tuple(msgspec.structs.replace(stage, name=name, precision=name) for name in ("float16", "int8"))
+    assert msgspec.structs.replace(manifest, stages=(stage, narrow[0])).precision == "float16"
+    assert msgspec.structs.replace(manifest, stages=(stage, *narrow)).precision == "int8"
 
 
 @given(st.integers(0, len(DATA) - 1), st.integers(1, 255))

@@ -31,6 +31,9 @@ SMALL = LstmAutoencoder(preset="small", units=4, epochs=2, batch=64)
 FOREST = IsolationForest(trees=20, max_samples=64)
 STEPS = LstmAutoencoder(preset="steps", units=4, epochs=1, batch=64, error="last")
 SVM = OneClassSvm(nu=0.1)
+WIDE = msgspec.structs.replace(STEPS, units=32)
+"""Wide enough to have matrices of 1,024 weights, of which there are narrower forms."""
+
 DETECTORS: dict[str, Detector] = {
     "lstm": Lstm(units=8, epochs=2, learning_rate=0.01),
     "lstm_autoencoder": SMALL,
@@ -41,6 +44,12 @@ DETECTORS: dict[str, Detector] = {
     "one_class_svm": SVM,
     "dbscan": Dbscan(),
     "pca": Pca(components=2),
+    "lstm-wide": Lstm(units=32, epochs=2, learning_rate=0.01),
+    "lstm_autoencoder-wide": WIDE,
+    "hybrid-wide": Hybrid(
+        members=(Member(detector=SVM, input=("latent", "error")), Member(detector=Pca(components=2))), combine="any", autoencoder=WIDE
+    ),
+    "hybrid-forest": Hybrid(members=(Member(detector=Dbscan()), Member(detector=FOREST))),
     "hybrid-all": Hybrid(
         members=(Member(detector=Dbscan(), input=("latent", "error")), Member(detector=FOREST, input=("latent",))), autoencoder=SMALL
     ),

@@ -49,7 +49,7 @@ def test_windows_are_judged_as_training_judged_them_though_through_another_runti
     trained = runs.read(forest)[0].metrics
     assert model["windows"] == pytest.approx(dict(trained), rel=1e-4)
     assert model["episodes"]["labelled"] >= 1
-    assert set(model["us_per_window"]) == {"1", "32"}
+    assert set(model["us_per_window"]) == {"1", "32", "256"}
     assert "<html" in (tmp_path / "report.html").read_text()
 
 
@@ -84,6 +84,22 @@ def test_a_bundle_is_judged_on_history_that_a_recipe_explains(forest: Path, tmp_
     given = ["--history", tmp_path / "history.csv", "--recipe", tmp_path / "pump.yaml", "-o", tmp_path / "report.html"]
     printed = judge(capsys, tmp_path / "pump.vedette", *given)
     assert printed["models"][0]["windows"] == judge(capsys, forest, "-o", tmp_path / "r.html")["models"][0]["windows"]
+
+
+def test_a_bundle_beside_its_run_is_judged_on_the_runs_test_part(
+    make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run("pca")
+    export([str(run), "--precision", "int8", "-o", str(tmp_path / "int8.vedette")])
+    report = tmp_path / "report.html"
+    exact, narrower = judge(capsys, run, tmp_path / "int8.vedette", "-o", report)["models"]
+    assert (exact["precision"], narrower["precision"]) == ("float32", "int8")
+    assert narrower["bytes"] < exact["bytes"]
+    assert narrower["windows"]["windows"] == exact["windows"]["windows"]
+    assert narrower["windows"]["average_precision"] == pytest.approx(exact["windows"]["average_precision"], abs=0.01)
+    assert "What each takes of a gateway" in report.read_text()
+    with pytest.raises(ConfigError, match="name the run beside it"):
+        evaluate([str(make_run("isolation_forest")), str(tmp_path / "int8.vedette"), "-o", str(report)])
 
 
 def test_alert_rules_are_those_of_the_gateway_that_is_named(forest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,10 +38,11 @@ def test_folder_gets_a_bundle_of_its_name_and_version(forest: Path, tmp_path: Pa
     assert (printed["bundle"], printed["bytes"], printed["sha256"]) == (str(path), path.stat().st_size, bundle.sha256)
     size = len(bundle.files["isolation_forest.onnx"])
     route = {"route": "skl2onnx", "bytes": size, "us_per_window": {}, "refused": None, "is_taken": True}
-    stage = {"name": "isolation_forest", "file": "isolation_forest.onnx", "bytes": size, "runtime": "onnx", "routes": [route]}
-    assert printed["stages"] == [stage]
+    stage = {"name": "isolation_forest", "file": "isolation_forest.onnx", "bytes": size, "runtime": "onnx", "precision": "float32"}
+    assert printed["stages"] == [{**stage, "routes": [route]}]
     assert printed["parity"]["windows"] >= 500
-    assert set(printed["us_per_window"]) == {"1", "32"}
+    assert printed["parity"]["allowed"]["usual"] == 1e-4
+    assert set(printed["us_per_window"]) == {"1", "32", "256"}
     assert bundle.files["model-card.md"].decode().startswith("# booster 2.1.0\n")
 
 
@@ -57,6 +58,22 @@ def test_person_sees_each_stage_with_its_size_and_runtime(make_run: MakeRun, tmp
     assert any("2_pca, given the same input: at most" in line for line in lines)
     assert any(line.startswith("speed") for line in lines)
     assert lines[-1] == str(path)
+
+
+def test_a_variant_is_shown_beside_float32(make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "pump.vedette"
+    assert export([str(make_run("pca")), "--precision", "int8", "-o", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "pca.onnx, " in out
+    table = [line.split() for line in out.splitlines() if line.split()[:1] in (["float32"], ["int8"])]
+    assert [row[0] for row in table] == ["float32", "int8"]
+    assert all(len(row) == 7 for row in table)  # weights, size and its unit, average precision, three times
+    assert export([str(make_run("pca")), "--precision", "int8", "-o", str(path), "--json"]) == 0
+    exact, narrower = json.loads(capsys.readouterr().out)["variants"]
+    assert (exact["precision"], narrower["precision"]) == ("float32", "int8")
+    assert narrower["bytes"] < exact["bytes"]
+    assert set(narrower["us_per_window"]) == set(exact["us_per_window"]) == {"1", "32", "256"}
+    assert abs(narrower["average_precision"] - exact["average_precision"]) <= 0.01
 
 
 def test_routes_are_measured_and_the_quickest_within_the_size_limit_is_taken(

@@ -14,7 +14,7 @@ from vedette_training import run as runs
 
 KINDS = (
     "lstm", "lstm as loops", "lstm_autoencoder", "lstm_autoencoder as loops", "lstm_autoencoder-deep", "lstm_autoencoder-steps",
-    "hybrid-all", "hybrid-any", "hybrid-mean",
+    "hybrid-all", "hybrid-any", "hybrid-mean", "lstm-wide in float16", "lstm-wide in int8", "lstm_autoencoder-wide in int8",
 )  # fmt: skip
 OLDER = Path(__file__).parent / "older_runtime.py"
 
@@ -38,5 +38,7 @@ def test_bundle_loads_and_agrees_under_the_older_runtime(kind: str, exports: Exp
         expected["score"] = runtimes.load_scorer(bundle).score(windows)
     found = np.load(tmp_path / "pump.npz")
     assert set(found) == set(expected)
+    # Its int8 kernels round a window on the edge between two integers to the other one; the self-test has its own, stricter say on scores.
+    tolerance = 2e-2 if "int8" in kind else 1e-4
     for name, values in expected.items():
-        np.testing.assert_allclose(found[name], values, rtol=1e-4, atol=1e-4 * max(1.0, float(values.std())), err_msg=name)
+        np.testing.assert_allclose(found[name], values, rtol=tolerance, atol=tolerance * max(1.0, float(values.std())), err_msg=name)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import evaluations
+from vedette.contract.manifest import FileEntry
 from vedette_training import report
 from vedette_training.audit import headline
 from vedette_training.evaluate import Evaluation
@@ -330,6 +331,21 @@ def test_several_are_compared_first_and_told_apart() -> None:
 def test_the_same_windows_need_no_caveat(whole: Evaluation) -> None:
     again = evaluations.renamed(evaluations.with_scores(whole, whole.judged.scores**2), "other", "pca")
     assert "not judged on the same windows" not in report.render([whole, again])
+
+
+def test_variants_stand_beside_float32_with_what_they_take(whole: Evaluation) -> None:
+    (stage,) = whole.manifest.stages
+    narrow = msgspec.structs.replace(
+        whole.manifest,
+        stages=(msgspec.structs.replace(stage, precision="int8"),),
+        files={"forest.onnx": FileEntry(size=204_800, sha256=evaluations.DIGEST)},
+    )
+    text = Page(report.render([whole, whole._replace(manifest=narrow, us_per_window={1: 30.0, 64: 2.5})])).text
+    assert "fridge 1.4.0, int8" in text
+    costs = text[text.index("What each takes of a gateway") :]
+    average_precision = f"{whole.metrics['average_precision']:.4f}"
+    for row in ("float32 onnx 793 KiB 41.7 3.12", f"int8 onnx 200 KiB 30 2.5 {average_precision}"):
+        assert row in " ".join(costs.split())
 
 
 def test_no_evaluation_makes_no_report() -> None:

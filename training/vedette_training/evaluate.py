@@ -244,3 +244,8 @@ class Evaluation(NamedTuple):
     drift: Drift
     study: Study | None
     us_per_window: Mapping[int, float]
+
+    @property
+    def model_bytes(self) -> int:
+        """Of all model files."""
+        return sum(self.manifest.files[stage.file].size for stage in self.manifest.stages)

@@ -27,6 +27,9 @@ SUFFIX = ".vedette"
 SELF_TEST_TOLERANCE = 1e-4
 """How far a golden score may be off on another processor, relative to max(1, score)."""
 
+INTEGER_TOLERANCE = 1e-3
+"""And where a stage computes in integers: what differs in its last digit may be rounded to the next integer (ADR 0010)."""
+
 _MANIFEST = "manifest.json"
 _GOLDEN_WINDOWS = "golden/windows.npy"
 _GOLDEN_SCORES = "golden/scores.npy"
@@ -157,12 +160,13 @@ def self_test(bundle: Bundle, scorer: Scorer) -> float:
         The largest difference, relative to max(1, score).
 
     Raises:
-        SelfTestError: a score differs by more than SELF_TEST_TOLERANCE.
+        SelfTestError: a score differs by more than SELF_TEST_TOLERANCE, or INTEGER_TOLERANCE where a stage computes in integers.
         ScoreError: a model does not run.
     """
     scores = scorer.score(bundle.golden_windows)
     difference = np.abs(scores - bundle.golden_scores) / np.maximum(1.0, np.abs(bundle.golden_scores))
-    if not (worst := float(difference.max())) <= SELF_TEST_TOLERANCE:
+    in_integers = any(stage.computes_in_integers for stage in bundle.manifest.stages)
+    if not (worst := float(difference.max())) <= (INTEGER_TOLERANCE if in_integers else SELF_TEST_TOLERANCE):
         raise SelfTestError(
             f"on this machine {bundle.manifest.name} {bundle.manifest.version} scores its golden windows differently "
             f"(by up to {worst:.2g}); it must not go live here"

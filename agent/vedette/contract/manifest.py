@@ -12,7 +12,7 @@ import msgspec
 
 from vedette.contract.errors import FormatError
 from vedette.contract.features import FeatureSpec
-from vedette.contract.scores import Calibration, Combine, Stage, check_stages
+from vedette.contract.scores import Calibration, Combine, Precision, Stage, check_stages
 from vedette.contract.windows import WindowSpec
 
 FORMAT = 1
@@ -81,6 +81,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         for stage in self.stages:
             if stage.file not in self.files:
                 raise ValueError(f"stage {stage.name} names {stage.file}, which is not among the files")
+
+    @property
+    def precision(self) -> Precision:
+        """The narrowest of its stages'."""
+        used = {stage.precision for stage in self.stages}
+        return "int8" if "int8" in used else "float16" if "float16" in used else "float32"
 
 
 class _FormatOnly(msgspec.Struct):

@@ -19,6 +19,7 @@ from vedette.contract.windows import Batch, decay
 Scores = npt.NDArray[np.float32]
 RawScores = npt.NDArray[np.float64]
 Combine = Literal["all", "any", "mean"]
+Precision = Literal["float32", "float16", "int8"]
 
 
 class Runtime(Protocol):
@@ -77,6 +78,7 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         calibration: None for a stage that only feeds others.
         smoothing: Half-life, in windows, of the exponential average that is kept of each device's raw score, ahead of the
             calibration.
+        precision: Of the model's weights.
     """
 
     name: str
@@ -86,6 +88,12 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     output: str
     calibration: Calibration | None = None
     smoothing: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    precision: Precision = "float32"
+
+    @property
+    def computes_in_integers(self) -> bool:
+        """Whether sums of rounded numbers decide: ONNX models keep int8 weights and compute in floating point."""
+        return self.runtime == "litert" and self.precision == "int8"
 
 
 class Scorer:

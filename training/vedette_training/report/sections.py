@@ -58,6 +58,7 @@ class Comparison(NamedTuple):
     """Several beside each other; `caveat` where they were not judged on the same windows."""
 
     table: Table
+    costs: Table
     plots: tuple[Plot, ...]
     headlines: tuple[tuple[str, str], ...]
     caveat: str | None
@@ -66,6 +67,8 @@ class Comparison(NamedTuple):
 def name(evaluations: Sequence[Evaluation]) -> list[str]:
     """A name for each that no other has."""
     names = [f"{e.manifest.name} {e.manifest.version}" for e in evaluations]
+    if len(set(names)) < len(names) and len({e.manifest.precision for e in evaluations}) > 1:
+        names = [f"{named}, {e.manifest.precision}" for named, e in zip(names, evaluations, strict=True)]
     if len(set(names)) < len(names):
         names = [f"{named}, {e.manifest.detector}" for named, e in zip(names, evaluations, strict=True)]
     if len(set(names)) < len(names):
@@ -124,6 +127,7 @@ def compare(evaluations: Sequence[Evaluation], names: Sequence[str]) -> Comparis
     headlines = [(named, audit.headline(e.run.findings)) for named, e in zip(names, evaluations, strict=True) if e.run]
     return Comparison(
         tables.comparison(evaluations, names),
+        tables.costs(evaluations, names),
         _there((plots.roc("all-roc", evaluations, names), plots.precision_recall("all-pr", evaluations, names))),
         tuple((named, headline) for named, headline in headlines if headline),
         None if same else "They were not judged on the same windows: a difference between two rows may be one of the data.",

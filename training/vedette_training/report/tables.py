@@ -175,19 +175,28 @@ def comparison(evaluations: Sequence[Evaluation], names: Sequence[str]) -> Table
         "false alerts a day",
         "asked",
         "median delay",
-        "µs a window",
     )
     rows = []
     for name, e in zip(names, evaluations, strict=True):
         asked = e.run.recipe.threshold.alerts_per_day if e.run else None
-        speed = min(e.us_per_window.items())[1] if e.us_per_window else None
         rows.append((
             name, e.manifest.detector.replace("_", " "), fixed(e.metrics.get("roc_auc")), fixed(e.metrics.get("average_precision")),
             percent(e.metrics.get("precision")), percent(e.metrics.get("recall")), fixed(e.metrics.get("f1")),
             f"{e.episodes.detected} of {e.episodes.labelled}" if e.episodes.labelled else NONE,
-            amount(e.episodes.false_alerts_per_day), amount(asked), span(e.episodes.median_delay_s), amount(speed),
+            amount(e.episodes.false_alerts_per_day), amount(asked), span(e.episodes.median_delay_s),
         ))  # fmt: skip
     return Table(head, tuple(rows), 2)
+
+
+def costs(evaluations: Sequence[Evaluation], names: Sequence[str]) -> Table:
+    """What several take of a gateway, a row each, beside how well they tell windows apart."""
+    sizes = sorted({windows for e in evaluations for windows in e.us_per_window})
+    rows = []
+    for name, e in zip(names, evaluations, strict=True):
+        runtimes = " and ".join(sorted({stage.runtime for stage in e.manifest.stages}))
+        speed = (amount(e.us_per_window.get(windows)) for windows in sizes)
+        rows.append((name, e.manifest.precision, runtimes, size(e.model_bytes), *speed, fixed(e.metrics.get("average_precision"), 4)))
+    return Table(("", "weights", "runtime", "models", *(f"µs, {windows} a call" for windows in sizes), "AP"), tuple(rows), 3)
 
 
 def clusters(found: Clusters) -> Table:
