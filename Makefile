@@ -29,7 +29,7 @@ bench: .venv/ready .venv-gateway/ready mosquitto ## speed, memory and start, bes
 bench-quality: .venv/ready ## detection on real labelled data, every detector; figures in build/figures/quality.json
 	.venv/bin/python tests/bench/quality.py
 
-bench-bundles: .venv/ready ## every detector in every runtime and precision: parity, size, time; figures in build/figures/bundles.json
+bench-bundles: .venv/ready .venv-gateway/ready mosquitto ## models on their way to a gateway: the conversion matrix, corruption, kill -9, swaps under load; figures in build/figures/bundles.json
 	.venv/bin/python tests/bench/bundles.py
 
 bench-training: .venv/ready ## training speed of the LSTM autoencoder beside the notebook's way; figures in build/figures/training.json

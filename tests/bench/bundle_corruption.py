@@ -6,8 +6,9 @@ counters say at the end whether it ever missed a reading.
 
 import hashlib
 import io
+import itertools
 import stat
-import tempfile
+import sys
 import threading
 import zipfile
 from collections import Counter
@@ -17,6 +18,7 @@ from typing import Self
 
 import msgspec
 import numpy as np
+from tqdm import tqdm
 
 from agents import Agent, Watcher, write_config
 from bench.figures import Row
@@ -32,39 +34,42 @@ Damage = Callable[[bytes, np.random.Generator], bytes]
 _RATE = 50.0
 
 
-def measure(count: int, seed: int, say: Callable[[str], None]) -> list[Row]:
+def measure(folder: Path, *, quick: bool) -> tuple[list[Row], str]:
+    """Offer corrupted bundles, 1,000 or two of each kind, and then 300 or 8 that were damaged before they were packed."""
+    rows = offer(folder, 2 * len(TRICKS) if quick else 1000, seed=1) + resealed(folder / "resealed", 8 if quick else 300, seed=1)
+    return rows, "\n".join(f"{row.value:8.0f}  {row.name}" for row in rows)
+
+
+def offer(folder: Path, count: int, seed: int) -> list[Row]:
     """Offer `count` corrupted bundles to a store whose agent scores all the while."""
     rng = np.random.default_rng(seed)
     refused: Counter[str] = Counter()
     accepted: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="vedette-bench-") as scratch, Mosquitto(Path(scratch)) as broker:
-        folder = Path(scratch)
-        store = Store(folder / "state")
-        live = folder / "live.vedette"
-        live.write_bytes(make_bundle(version="1.0.0"))
-        store.install(live)
-        digest = _live(store)
-        victim = _renamed(BUNDLE.read_bytes())
-        with Watcher(broker) as watcher, Agent(write_config(folder, broker.url, trial=False)) as agent:
-            watcher.wait_online()
-            with _Telemetry(watcher) as telemetry:
-                for number, (name, damage) in zip(range(count), _round_robin(), strict=False):
-                    say(f"corruption {number + 1} of {count}: {name}")
-                    path = folder / "given.vedette"
-                    path.write_bytes(damage(victim, rng))
-                    try:
-                        store.install(path)
-                    except (BundleError, ScoreError) as error:
-                        refused[type(error).__name__] += 1
-                    else:
-                        accepted.append(name)
-                    if _live(store) != digest:
-                        accepted.append(f"{name}: another version is live")
-                        break
-            alive = agent.process.poll() is None
-            agent.stop()
+    store = Store(folder / "state")
+    path = folder / "given.vedette"
+    path.write_bytes(make_bundle(version="1.0.0"))
+    store.install(path)
+    digest = _live(store)
+    victim = _renamed(BUNDLE.read_bytes())
+    with Mosquitto(folder) as broker, Watcher(broker) as watcher, Agent(write_config(folder, broker.url, trial=False)) as agent:
+        watcher.wait_online()
+        with _Telemetry(watcher) as telemetry:
+            for name, damage in tqdm(itertools.islice(_round_robin(), count), total=count, desc="corruptions", disable=None, leave=False):
+                path.write_bytes(damage(victim, rng))
+                try:
+                    store.install(path)
+                except (BundleError, ScoreError) as error:
+                    refused[type(error).__name__] += 1
+                else:
+                    accepted.append(name)
+                if _live(store) != digest:
+                    accepted.append(f"{name}: another version is live")
+                    break
+        alive = agent.process.poll() is None
+        agent.stop()
         counters = watcher.counters()
-    say(f"refused by {dict(refused)}, went live: {accepted or 'none'}")
+    if accepted:
+        print(f"went live: {accepted}", file=sys.stderr)
     return [
         Row(
             name=f"corrupted bundles refused, of {count}", value=float(refused.total()), unit="bundles", bar=count, better="higher", runs=1
@@ -85,30 +90,25 @@ def _by_kind(what: str, counts: Counter[str]) -> list[Row]:
     return [Row(name=f"{what} {kind}", value=float(count), unit="bundles", runs=1) for kind, count in sorted(counts.items())]
 
 
-def resealed(count: int, seed: int, say: Callable[[str], None]) -> list[Row]:
+def resealed(folder: Path, count: int, seed: int) -> list[Row]:
     """Flip a bit of the model and mend every digest, as damage before packing would: what stands behind the digests then."""
     rng = np.random.default_rng(seed)
     made = bundles.read(_renamed(BUNDLE.read_bytes()))
     files = bundles.with_golden(made.files, made.golden_windows, made.golden_scores)
     (model,) = (stage.file for stage in made.manifest.stages)
-    refused: Counter[str] = Counter()
-    with tempfile.TemporaryDirectory(prefix="vedette-bench-") as scratch:
-        path = Path(scratch) / "given.vedette"
-        for number in range(count):
-            say(f"resealed {number + 1} of {count}")
-            store = Store(Path(scratch) / "state")
-            damaged = {**files, model: flip(files[model], rng, most=1)}
-            path.write_bytes(bundles.write(msgspec.structs.replace(made.manifest, files=bundles.entries(damaged)), damaged))
-            try:
-                store.install(path)
-            except (BundleError, ScoreError) as error:
-                say(str(error))
-                refused["a runtime's crash, in the child" if "crash" in str(error) else type(error).__name__] += 1
-            else:
-                refused["nothing, all golden windows scoring as before"] += 1
-            for file in (Path(scratch) / "state").rglob("*.*"):
-                file.unlink()
-    return _by_kind(f"model damaged, digests mended, of {count}: stopped by", refused)
+    stopped: Counter[str] = Counter()
+    folder.mkdir()
+    path = folder / "given.vedette"
+    for number in tqdm(range(count), desc="damaged before packing", disable=None, leave=False):
+        damaged = {**files, model: flip(files[model], rng, most=1)}
+        path.write_bytes(bundles.write(msgspec.structs.replace(made.manifest, files=bundles.entries(damaged)), damaged))
+        try:
+            Store(folder / f"state-{number}").install(path)
+        except (BundleError, ScoreError) as error:
+            stopped["a runtime's crash, in the child" if "crash" in str(error) else type(error).__name__] += 1
+        else:
+            stopped["nothing, all golden windows scoring as before"] += 1
+    return _by_kind(f"model damaged, digests mended, of {count}: stopped by", stopped)
 
 
 def _live(store: Store) -> str:

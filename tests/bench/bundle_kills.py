@@ -8,14 +8,15 @@ what the killed ones left.
 import random
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tqdm import tqdm
+
 from agents import write_config
+from bench import machine
 from bench.figures import Row
 from bundles import make_bundle
 from publishers import Gateway, Publisher
@@ -122,14 +123,20 @@ class Kills:
         return self._took_s[name]
 
 
-def measure(count: int, seed: int, python: str, say: Callable[[str], None]) -> list[Row]:
+def measure(folder: Path, *, quick: bool) -> tuple[list[Row], str]:
+    """Kill 500 commands, or 8."""
+    rows = kill(folder, 8 if quick else 500, seed=1, python=machine.gateway_python())
+    return rows, "\n".join(f"{row.value:8.0f}  {row.name}" for row in rows)
+
+
+def kill(folder: Path, count: int, seed: int, python: str) -> list[Row]:
     """Kill `count` commands."""
-    with tempfile.TemporaryDirectory(prefix="vedette-bench-") as scratch:
-        kills = Kills(Path(scratch), python, seed)
+    kills = Kills(folder, python, seed)
+    with tqdm(total=count, desc="kill -9", disable=None, leave=False) as bar:
         while kills.count < count:
-            say(f"kill {kills.count + 1} of {count}")
             kills.once()
-        kills.finish()
+            bar.update(kills.count - bar.n)
+    kills.finish()
     for fault in kills.faults:
         print(f"after kill -9: {fault}", file=sys.stderr)
     return [

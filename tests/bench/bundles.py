@@ -14,12 +14,17 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from bench import conversion, figures, machine
+from bench import bundle_corruption, bundle_kills, bundle_swap, conversion, figures, machine
 from bench.figures import Figures, Line, Row
 
 Measure = Callable[..., tuple[list[Row], str]]
 
-PARTS: Mapping[str, Measure] = {"conversion": conversion.measure}
+PARTS: Mapping[str, Measure] = {
+    "conversion": conversion.measure,
+    "corruption": bundle_corruption.measure,
+    "kills": bundle_kills.measure,
+    "swap": bundle_swap.measure,
+}
 _DISTRIBUTIONS = ("vedette", "ai-edge-litert", "onnxruntime", "tensorflow-cpu", "keras", "scikit-learn", "numpy")
 
 
