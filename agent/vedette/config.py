@@ -16,7 +16,7 @@ from vedette.contract import documents
 from vedette.contract.durations import Duration, Size
 from vedette.contract.manifest import Name
 from vedette.contract.readings import PayloadSpec
-from vedette.topics import TopicFilter
+from vedette.topics import TopicFilter, announcement
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 
@@ -272,13 +272,20 @@ class Config(Struct, frozen=True):
     stats_every: Duration = Duration(30)
 
     @property
+    def announcements(self) -> dict[str, str]:
+        """Topics on which publishers announce this gateway's models, and the model of each; empty where they are not followed."""
+        if self.updates is None or not self.updates.automatic:
+            return {}
+        return {announcement(self.prefix, stream.model): stream.model for stream in self.streams}
+
+    @property
     def subscriptions(self) -> list[tuple[str, int]]:
         """MQTT filters and their QoS; where streams share a filter, the highest that one of them asks for."""
         qos: dict[str, int] = {}
         for stream in self.streams:
             subscription = stream.filter.subscription
             qos[subscription] = max(stream.qos, qos.get(subscription, 0))
-        return list(qos.items())
+        return [*qos.items(), *((topic, 1) for topic in self.announcements)]
 
     def __post_init__(self) -> None:
         names = [stream.name for stream in self.streams]

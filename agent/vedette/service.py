@@ -26,7 +26,7 @@ from vedette.rollout import Rollout
 from vedette.spool import Spool
 from vedette.state import DeviceState, StateBoard
 from vedette.store import Store
-from vedette.topics import AgentTopics, announcement
+from vedette.topics import AgentTopics
 
 log = logging.getLogger(__name__)
 
@@ -55,11 +55,11 @@ class Service:
         self._topics = AgentTopics(config.prefix, config.gateway)
         self._inbox = Inbox(config.limits.queue, patience_s=config.broker.keepalive / 2)
         store = Store(Path(config.state_dir), signed_only=config.updates is not None)
+        self._announced = config.announcements
         self._follower = None
-        self._announced: dict[str, str] = {}
-        if config.updates and config.updates.automatic:
-            self._follower = Follower(config.updates, config_file, store, random.Random())  # noqa: S311 because a fleet that is spread need not be unpredictable
-            self._announced = {announcement(config.prefix, stream.model): stream.model for stream in config.streams}
+        if config.updates and self._announced:
+            rng = random.Random()  # noqa: S311 because a fleet that is spread need not be unpredictable
+            self._follower = Follower(config.updates, config_file, store, rng)
         self._rollout = Rollout(config, store, self._follower, wake=self._inbox.wake)
         self._judges = {stream.name: stream.judge for stream in self._rollout.pipeline.streams}
         self._spool = Spool(Path(config.state_dir) / "spool.db")
@@ -71,7 +71,7 @@ class Service:
             config.broker,
             client_id,
             self._topics.status,
-            config.subscriptions + [(topic, 1) for topic in self._announced],
+            config.subscriptions,
             on_message=self._receive,
             on_progress=self._inbox.wake,
         )

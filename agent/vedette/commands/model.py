@@ -1,6 +1,7 @@
 """`vedette model`."""
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -93,6 +94,8 @@ def _list(gateway: _Gateway, given: argparse.Namespace) -> int:
     if not given.json:
         for name, record in records.items():
             print("\n".join(_lines(name, record)))
+        if not records:
+            print("no model is here yet; put one here with: vedette model install FILE", file=sys.stderr)
     return 0
 
 
