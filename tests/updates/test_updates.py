@@ -6,6 +6,7 @@ import resource
 import shutil
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -169,11 +170,11 @@ def test_an_expired_snapshot_is_named(publisher: Publisher, gateway: Gateway, mo
     # Ours expire together; another publisher's need not.
     real = Repository._write
 
-    def outlive(self: Repository, name: str, metadata: object) -> object:
+    def outlive(self: Repository, name: str, metadata: Any) -> object:
         if name == "timestamp.json":
-            metadata.signed.expires = later(300)  # type: ignore[attr-defined]
-            metadata.sign(self._keys.signer("online"))  # type: ignore[attr-defined]
-        return real(self, name, metadata)  # type: ignore[arg-type]
+            metadata.signed.expires = later(300)
+            metadata.sign(self._keys.signer("online"))
+        return real(self, name, metadata)
 
     monkeypatch.setattr(Repository, "_write", outlive)
     publisher.publish(V2)
