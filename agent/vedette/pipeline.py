@@ -94,14 +94,19 @@ class StreamPipeline:
         self.counts["scored"] += len(scored.positions)
         return self._judge(readings, scored)
 
+    @property
+    def failed(self) -> int:
+        """Windows that could not be scored."""
+        return self._model_counts()["windows"] - self.counts["scored"]
+
     def stats(self) -> dict[str, int]:
-        """The counters, with those that the detector keeps."""
+        """The counters, with those that the detector keeps; looks at every device, so it is not for every batch."""
         model = self._model_counts()
         return {
             **{name: self.counts[name] for name in ("received", "readings", "scored")},
             "waiting": model["waiting"],
             "late": model["late"],
-            "failed": model["windows"] - self.counts["scored"],
+            "failed": self.failed,
             "devices": len(self.detector.windower),
             "restarted": model["restarted"],
             "evicted": model["evicted"],

@@ -138,14 +138,14 @@ class Store:
             ScoreError: as `open_live`, and there is no way back.
         """
         entry = self._live(name)
-        if not entry.settled and entry.starts >= MAX_STARTS and self.record(name).previous:
+        if not entry.settled and entry.starts >= MAX_STARTS and self._has_way_back(name):
             self._go_back(name, f"the agent ended {entry.starts} times soon after it had begun to run it")
             entry = self._live(name)
         self.begin(name, entry.sha256)
         try:
             return entry, self.open(name, entry)
         except (BundleError, ScoreError) as error:
-            if not self.record(name).previous:
+            if not self._has_way_back(name):
                 raise
             self._go_back(name, str(error))
         entry = self._live(name)
@@ -243,9 +243,7 @@ class Store:
         Raises:
             BundleError: the store cannot be written.
         """
-        with self._changing(name) as record:
-            if record.candidate and record.candidate.sha256 == sha256:
-                self._write(name, record.with_live(record.candidate))
+        self._end_trial(name, sha256, Record.with_live)
 
     def reject(self, name: str, sha256: str, reason: str) -> None:
         """Refuse the candidate, if it is still this one.
@@ -253,9 +251,7 @@ class Store:
         Raises:
             BundleError: the store cannot be written.
         """
-        with self._changing(name) as record:
-            if record.candidate and record.candidate.sha256 == sha256:
-                self._write(name, msgspec.structs.replace(record.with_refusal(record.candidate, reason), candidate=None))
+        self._end_trial(name, sha256, lambda record, entry: msgspec.structs.replace(record.with_refusal(entry, reason), candidate=None))
 
     def withdraw(self, name: str, sha256: str) -> None:
         """End the candidate's trial, if it is still this one, without a word against it: its publisher has put another in its place.
@@ -263,9 +259,12 @@ class Store:
         Raises:
             BundleError: the store cannot be written.
         """
+        self._end_trial(name, sha256, lambda record, _: msgspec.structs.replace(record, candidate=None))
+
+    def _end_trial(self, name: str, sha256: str, change: Callable[[Record, Entry], Record]) -> None:
         with self._changing(name) as record:
             if record.candidate and record.candidate.sha256 == sha256:
-                self._write(name, msgspec.structs.replace(record, candidate=None))
+                self._write(name, change(record, record.candidate))
 
     def begin(self, name: str, sha256: str) -> None:
         """Remember, before a bundle is loaded, that an agent begins to run it."""
@@ -281,17 +280,23 @@ class Store:
 
     def _mark(self, name: str, sha256: str, change: Callable[[Entry], Entry]) -> None:
         """Change an entry that has not settled. Where that cannot be written, scoring is worth more than the count."""
-        record = self.record(name)
-        entry = record.candidate if record.role_of(sha256) == "candidate" else record.live
-        if entry is None or entry.sha256 != sha256 or entry.settled:
-            return
         try:
+            record = self.record(name)
+            entry = record.candidate if record.role_of(sha256) == "candidate" else record.live
+            if entry is None or entry.sha256 != sha256 or entry.settled:
+                return
             with self._changing(name, _BRIEF_PATIENCE_S) as record:
                 role = record.role_of(sha256)
                 if role in {"live", "candidate"}:
                     self._write(name, msgspec.structs.replace(record, **{role: change(getattr(record, role))}))
         except BundleError as error:
             log.warning("model %s: %s", name, error)
+
+    def _has_way_back(self, name: str) -> bool:
+        """Whether a rollback would be allowed."""
+        record = self.record(name)
+        previous = record.previous
+        return previous is not None and record.refusal_of(previous.sha256) is None and (previous.signed or not self._signed_only)
 
     def _go_back(self, name: str, reason: str) -> None:
         refused = self._live(name)

@@ -130,7 +130,7 @@ class Trial:
             live=self._live.tally(),
             candidate=self._candidate.tally(),
             distance=round(float(np.abs(shares[0] - shares[1]).max()), 4) if self._live.windows and self._candidate.windows else 0.0,
-            failed=sum(stream.stats()["failed"] for stream in self.pipeline.streams),
+            failed=sum(stream.failed for stream in self.pipeline.streams),
         )
 
     def _has_lasted(self, windows: int, now: float) -> bool:
@@ -153,7 +153,7 @@ class Trial:
         return None
 
     def _flood(self, one: Tally, two: Tally) -> str | None:
-        devices = sum(stream.stats()["devices"] for stream in self.pipeline.streams)
+        devices = sum(len(stream.detector.windower) for stream in self.pipeline.streams)
         if one.alerts > max(SPARE_ALERTS, SPARE_ALERTS_A_DEVICE * devices) + TIMES * two.alerts:
             return f"flood: {one.alerts} alerts where {two.version} raised {two.alerts}"
         if one.windows >= MIN_WINDOWS and one.over > SPARE_SHARE + TIMES * two.over:

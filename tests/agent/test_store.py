@@ -177,6 +177,22 @@ def test_a_model_that_brings_the_agent_down_again_and_again_is_rolled_back(store
         assert store.start_live("fridge")[0].version == "1.0.0"
 
 
+def test_what_was_refused_is_no_way_back_for_a_model_that_brings_the_agent_down(store: Store) -> None:
+    store.rollback("fridge")  # 1.1.0 is refused, and all there is beside 1.0.0
+    for _ in range(MAX_STARTS + 2):
+        assert store.start_live("fridge")[0].version == "1.0.0"
+    store.file("fridge", "1.0.0").write_bytes(b"rubbish")
+    # The fault is told, not that there is no way back.
+    with pytest.raises(FormatError, match="not a vedette bundle"):
+        store.start_live("fridge")
+
+
+def test_a_damaged_record_does_not_stop_an_agent_from_ending_in_good_order(store: Store) -> None:
+    digest = store.start_live("fridge")[0].sha256
+    store.record_file("fridge").write_text("{")
+    store.end("fridge", digest)
+
+
 def test_good_ends_and_settled_models_are_not_counted(store: Store) -> None:
     for _ in range(MAX_STARTS + 1):
         entry, _ = store.start_live("fridge")
