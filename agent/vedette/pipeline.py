@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from vedette.alerts import Alert, Judge, Model
+from vedette.alerts import Alert, Model, ScoreJudge
 from vedette.config import Config, Stream
 from vedette.contract.bundle import Bundle
 from vedette.contract.errors import ConfigError, ReadingError, ScoreError
@@ -56,7 +56,7 @@ class StreamPipeline:
     """
 
     def __init__(
-        self, stream: Stream, decoder: JsonDecoder, judge: Judge, detector: Detector, max_payload: int, *, explains: bool = True
+        self, stream: Stream, decoder: JsonDecoder, judge: ScoreJudge, detector: Detector, max_payload: int, *, explains: bool = True
     ) -> None:
         self.name = stream.name
         self.filter = stream.filter
@@ -142,7 +142,7 @@ class StreamPipeline:
             reading = readings[position]
             score = float(scored.scores[window])
             scores.append(Score(self.name, reading.device, reading.time, score))
-            for alert in self.judge.judge(reading.device, reading.time, score):
+            for alert in self.judge.judge([reading.device], [reading.time], [score]):
                 wants_reasons = self._explains and alert.type != "end"
                 alerts.append(self._explained(alert, scored, window) if wants_reasons else alert)
         self.counts["alerts"] += len(alerts)
@@ -207,7 +207,7 @@ class Pipeline:
                 raise ConfigError(f"streams[{index}].model: {error}") from error
             decoder = _decoder(index, stream, bundle.manifest)
             model = Model(name=bundle.manifest.name, version=bundle.manifest.version)
-            judge = Judge(config.alerts, config.gateway, stream.name, model, limits.devices)
+            judge = ScoreJudge(config.alerts_of(stream), model, limits.devices, config.gateway, stream.name)
             detector = Detector(bundle, scorer, limits.devices)
             self.streams.append(StreamPipeline(stream, decoder, judge, detector, limits.payload, explains=explains))
         self._route = functools.lru_cache(maxsize=2 * limits.devices)(self._find_route)

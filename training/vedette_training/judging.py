@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from vedette.alerts import Alert, Judge, Model
+from vedette.alerts import Alert, Model, ScoreJudge
 from vedette.config import Alerts
 from vedette.contract.bundle import Bundle
 from vedette.contract.features import Rows
@@ -62,7 +62,7 @@ def judge(bundle: Bundle, scorer: Scorer, labelled: Labelled, rules: Alerts, see
     devices = max(1, len(set(labelled.devices)))
     detector = Detector(bundle, scorer, devices)
     manifest = bundle.manifest
-    alarm = Judge(rules, "evaluation", "evaluation", Model(name=manifest.name, version=manifest.version), devices)
+    alarm = ScoreJudge(rules, Model(name=manifest.name, version=manifest.version), devices)
     keep = _Reservoir(np.random.default_rng(seed))
     positions, scores = [], []
     alerts: list[Alert] = []
@@ -71,8 +71,8 @@ def judge(bundle: Bundle, scorer: Scorer, labelled: Labelled, rules: Alerts, see
             some = readings[start : start + READINGS_AT_ONCE]
             scored = detector.score(some)
             keep.offer(scored.windows)
-            for position, score in zip(scored.positions.tolist(), scored.scores.tolist(), strict=True):
-                alerts += alarm.judge(some[position].device, some[position].time, score)
+            ending = [some[position] for position in scored.positions.tolist()]
+            alerts += alarm.judge([r.device for r in ending], [r.time for r in ending], scored.scores)
             positions.append(scored.positions + start)
             scores.append(scored.scores)
             bar.update(len(some))

@@ -1,0 +1,234 @@
+"""The judge of a stream: which alerts a batch of scored readings calls for.
+
+Rules this module keeps: no I/O and no clock; what is told depends on the readings alone, their event times and times of arrival, never on
+where batches end or how often time is said to pass; no Python runs for windows under the threshold of devices that are well, as long as
+the stream is.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from vedette.alerts.alert import Alert, Model, Origin
+from vedette.alerts.drift import StreamDrift
+from vedette.alerts.episodes import Episodes
+from vedette.alerts.finding import Finding, Judged, Proposal
+from vedette.alerts.group import Grouping
+from vedette.alerts.silence import Silence
+from vedette.alerts.stuck import Stuck
+from vedette.config import Alerts
+from vedette.contract.devices import Devices, Slots
+from vedette.contract.features import FeatureSpec
+
+Numbers = npt.NDArray[np.floating] | Sequence[float]
+
+
+class Judge:
+    """Decides for one stream what is told of its devices.
+
+    Args:
+        rules: The stream's.
+        gateway: Its name.
+        stream: Its name.
+        model: The bundle that scores.
+        devices: Which device has which slot.
+        spec: The features of a reading.
+    """
+
+    def __init__(self, rules: Alerts, gateway: str, stream: str, model: Model, devices: Devices, spec: FeatureSpec) -> None:
+        self._threshold = rules.threshold
+        self._devices = devices
+        self._origin = Origin(gateway, stream, model)
+        self._episodes = Episodes(rules, self._origin)
+        self._drift = StreamDrift(rules, self._origin, devices.names)
+        self._group = Grouping(rules.group, self._origin)
+        names = devices.names
+        self._silence = Silence(rules.silent, self._origin, names) if rules.silent else None
+        self._stuck = Stuck(rules.stuck, rules.stuck_features, spec, self._origin, names) if rules.stuck else None
+        self._now = -np.inf
+
+    @property
+    def model(self) -> Model:
+        """The bundle that scores: may become another between batches; an alert that is open keeps its id."""
+        return self._origin.model
+
+    @model.setter
+    def model(self, model: Model) -> None:
+        self._origin.model = model
+
+    @property
+    def held(self) -> int:
+        """Devices' alerts that were not told because the whole stream drifts."""
+        return self._episodes.held
+
+    def open_alert(self, device: str) -> str | None:
+        """The id of the device's alert, or of the group's that stands for it, if it has one now: an anomaly's rather than another's."""
+        slot = self._devices.slot(device)
+        if slot is None:
+            return None
+        for kind in (self._episodes, self._stuck, self._silence):
+            if kind is not None and (found := kind.open_alert(slot)):
+                return self._group.open_alert(found)
+        return None
+
+    def open_alerts(self) -> int:
+        """How many alerts are open now."""
+        others = sum(len(kind) for kind in (self._stuck, self._silence) if kind is not None)
+        return self._episodes.open_alerts() + others + (self._drift.id is not None) - self._group.spared()
+
+    def judge(self, batch: Judged) -> list[Finding]:
+        """Take a batch into account.
+
+        Returns:
+            What it calls for, in order.
+        """
+        if not len(batch.slots):
+            return []
+        # Without a time of arrival an event time stands for it; no clock that goes back makes anybody silent.
+        now = np.maximum.accumulate(np.where(np.isfinite(batch.arrived), batch.arrived, batch.times))
+        now = np.maximum(now, self._now)
+        self._now = float(now[-1])
+        proposals: list[Proposal] = []
+        if self._silence:
+            proposals += self._silence.hear(batch.slots, now)
+        if self._stuck:
+            proposals += self._stuck.look(batch.slots, batch.times, batch.raw, now)
+        # Equal but for the device are only alerts of silence, which begin in the order of when they were due.
+        proposals.sort(key=lambda p: (p.position, p.rank, p.finding.at, p.finding.alert.device))
+        findings: list[Finding] = []
+        done = 0
+        for proposal in self._judge_windows(batch, now):
+            while done < len(proposals) and proposals[done].position <= proposal.position:
+                findings += self._group.take(proposals[done].finding, self._drift.devices)
+                done += 1
+            findings += self._group.take(proposal.finding, self._drift.devices)
+        for proposal in proposals[done:]:
+            findings += self._group.take(proposal.finding, self._drift.devices)
+        return findings
+
+    def tick(self, now: float) -> list[Finding]:
+        """Let time pass, which is how silence is found where nothing arrives.
+
+        Args:
+            now: Epoch seconds; everything that arrived up to then was judged.
+        """
+        return self._grouped(self._silence.look(now)) if self._silence else []
+
+    def depart(self, device: str, arrived: float) -> list[Finding]:
+        """Take note that a device said it goes: it is silent at once, where silence is told at all."""
+        slot = self._devices.slot(device)
+        return self._grouped(self._silence.depart(slot, arrived)) if self._silence and slot is not None else []
+
+    def forget(self, slots: Slots, names: Sequence[str], at: float) -> list[Finding]:
+        """Forget devices that had to give way to others; alerts of theirs that are open end.
+
+        Args:
+            slots: That they had.
+            names: Theirs.
+            at: When the readings arrived that took their slots, epoch seconds.
+        """
+        del names  # an episode knows its device's
+        at = at if np.isfinite(at) else self._now
+        findings: list[Finding] = []
+        for slot in slots.tolist():
+            findings += self._grouped(Finding(at, None, alert) for alert in self._episodes.forget(slot))
+            for kind in (self._stuck, self._silence):
+                findings += self._grouped(kind.forget(slot, at)) if kind else []
+        self._drift.forget(slots)
+        return findings
+
+    def move(self, to: Slots) -> None:
+        """Devices have other slots, as a model was swapped: that of slot k is now at `to[k]`."""
+        for kind in (self._episodes, self._drift, self._stuck, self._silence):
+            if kind is not None:
+                kind.move(to)
+
+    def _grouped(self, found: Iterator[Finding]) -> list[Finding]:
+        return [finding for each in found for finding in self._group.take(each, self._drift.devices)]
+
+    def _judge_windows(self, batch: Judged, now: npt.NDArray[np.float64]) -> Iterator[Proposal]:
+        """What the windows call for, in order."""
+        slots = batch.slots[batch.positions]
+        arrived = now[batch.positions]
+        scores = batch.scores.astype(np.float64)
+        over = scores >= self._threshold
+        needed = over | self._episodes.watched(slots) | self._drift.unheard(slots, arrived)
+        self._drift.hear(slots[~needed], arrived[~needed])
+        if self._drift.calm and not needed.any():
+            return
+        # Of a device that becomes watched within the batch, all windows that follow are looked at: it may have more than one.
+        needed |= np.isin(slots, slots[over])
+        devices = self._devices.names
+        for window in self._course(needed):
+            slot, position = int(slots[window]), int(batch.positions[window])
+            time, at, is_over = float(batch.window_times[window]), float(arrived[window]), bool(over[window])
+            yield from (
+                Proposal(position, 3, Finding(at, window, alert))
+                for alert in self._judge_window(slot, devices[slot], at, time, float(scores[window]), is_over=is_over)
+            )
+
+    def _course(self, needed: npt.NDArray[np.bool_]) -> Iterator[int]:
+        """The windows to look at, in order: those needed, and, from where the stream is not calm on, all."""
+        following = 0
+        for window in needed.nonzero()[0].tolist() if self._drift.calm else ():
+            yield window
+            following = window + 1
+            if not self._drift.calm:
+                break
+        if not self._drift.calm:
+            yield from range(following, len(needed))
+
+    def _judge_window(self, slot: int, device: str, at: float, time: float, score: float, *, is_over: bool) -> Iterator[Alert]:
+        told = self._drift.take(slot, at, time, is_over=is_over)
+        if told:
+            yield told
+            if told.type == "new":
+                yield from self._episodes.end_all()
+        yield from self._episodes.judge(slot, device, time, score, hold=self._drift.holds)
+
+
+class ScoreJudge:
+    """Judges scores alone, of history: of every device by itself, as a Judge does, but neither silence, stuck sensors nor what many
+    devices do at once.
+
+    Args:
+        rules: When to raise, update and clear.
+        model: The bundle that scores.
+        most: Cap on devices.
+        gateway: Stands in the alerts.
+        stream: Stands in the alerts.
+    """
+
+    def __init__(self, rules: Alerts, model: Model, most: int = 10_000, gateway: str = "evaluation", stream: str = "evaluation") -> None:
+        self._devices = Devices(most)
+        self._judge = Judge(rules.of_devices, gateway, stream, model, self._devices, ())
+
+    @property
+    def model(self) -> Model:
+        """The bundle that scores."""
+        return self._judge.model
+
+    @model.setter
+    def model(self, model: Model) -> None:
+        self._judge.model = model
+
+    def judge(self, devices: Sequence[str], times: Numbers, scores: Numbers) -> list[Alert]:
+        """Take the scores of n windows into account, in order; times are event times, epoch seconds."""
+        of, found_scores = np.asarray(times, dtype=np.float64), np.asarray(scores, dtype=np.float32)
+        alerts: list[Alert] = []
+        for part in self._devices.place(devices):
+            at, count = of[part.readings], len(part.slots)
+            found = self._judge.forget(part.evicted, part.forgotten, float(at[0])) if len(part.evicted) else []
+            arrived, raw = np.full(count, np.inf), np.zeros((count, 0))
+            found += self._judge.judge(Judged(part.slots, at, arrived, raw, np.arange(count), at, found_scores[part.readings]))
+            alerts += [finding.alert for finding in found]
+        return alerts
+
+    def open_alert(self, device: str) -> str | None:
+        """The id of the device's alert, if it has one now."""
+        return self._judge.open_alert(device)
+
+    def open_alerts(self) -> int:
+        """How many devices have an alert now."""
+        return self._judge.open_alerts()
