@@ -1,5 +1,7 @@
 """What a judge is given and what it gives."""
 
+from collections.abc import Sequence
+from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +24,8 @@ class Judged(NamedTuple):
         positions: Which reading completed each window, int `(m,)`, never going back.
         window_times: Event time of each window's last row, epoch seconds, float64 `(m,)`.
         scores: Of the windows, float32 `(m,)`.
+        evicted: Slots that changed hands: each is another device's from its first reading of the batch on.
+        forgotten: Whose they were.
     """
 
     slots: Slots
@@ -31,6 +35,8 @@ class Judged(NamedTuple):
     positions: npt.NDArray[np.intp]
     window_times: npt.NDArray[np.float64]
     scores: Scores
+    evicted: Slots = np.zeros(0, dtype=np.intp)
+    forgotten: Sequence[str] = ()
 
 
 class Finding(NamedTuple):
@@ -47,9 +53,19 @@ class Finding(NamedTuple):
     alert: Alert
 
 
+class Rank(IntEnum):
+    """What comes first of what has to do with one reading."""
+
+    DUE = 0  # silence that somebody was in before it
+    EVICTED = 1  # what its device's slot held before
+    HEARD = 2  # the end of its own device's silence
+    STUCK = 3
+    WINDOW = 4
+
+
 class Proposal(NamedTuple):
-    """A finding, and where among the batch's readings it belongs: before reading `position`, or, with a `rank` over 0, right after it."""
+    """A finding, and where among the batch's readings it belongs."""
 
     position: int
-    rank: int
+    rank: Rank
     finding: Finding

@@ -5,6 +5,7 @@ where batches end or how often time is said to pass; no Python runs for windows 
 the stream is.
 """
 
+import heapq
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from vedette.alerts.alert import Alert, Model, Origin
 from vedette.alerts.drift import StreamDrift
 from vedette.alerts.episodes import Episodes
-from vedette.alerts.finding import Finding, Judged, Proposal
+from vedette.alerts.finding import Finding, Judged, Proposal, Rank
 from vedette.alerts.group import Grouping
 from vedette.alerts.silence import Silence
 from vedette.alerts.stuck import Stuck
@@ -21,6 +22,7 @@ from vedette.config import Alerts
 from vedette.contract.devices import Devices, Slots
 from vedette.contract.features import FeatureSpec
 
+Times = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.floating] | Sequence[float]
 
 
@@ -41,9 +43,10 @@ class Judge:
         self._devices = devices
         self._origin = Origin(gateway, stream, model)
         self._episodes = Episodes(rules, self._origin)
-        self._drift = StreamDrift(rules, self._origin, devices.names)
+        self._names: list[str] = []  # by slot, as they were at the window that is being judged
+        self._drift = StreamDrift(rules, self._origin, self._names)
         self._group = Grouping(rules.group, self._origin)
-        names = devices.names
+        names = devices.names  # always the same list
         self._silence = Silence(rules.silent, self._origin, names) if rules.silent else None
         self._stuck = Stuck(rules.stuck, rules.stuck_features, spec, self._origin, names) if rules.stuck else None
         self._now = -np.inf
@@ -89,21 +92,15 @@ class Judge:
         now = np.maximum.accumulate(np.where(np.isfinite(batch.arrived), batch.arrived, batch.times))
         now = np.maximum(now, self._now)
         self._now = float(now[-1])
-        proposals: list[Proposal] = []
-        if self._silence:
-            proposals += self._silence.hear(batch.slots, now)
-        if self._stuck:
-            proposals += self._stuck.look(batch.slots, batch.times, batch.raw, now)
-        # Equal but for the device are only alerts of silence, which begin in the order of when they were due.
+        self._names.extend(self._devices.names[len(self._names) :])
+        evicted = sorted(
+            (int((batch.slots == slot).argmax()), int(slot), name) for slot, name in zip(batch.evicted, batch.forgotten, strict=True)
+        )
+        proposals = list(self._watch_readings(batch, now, evicted))
+        # Equal but for the device are only silences, which are told in the order of when they were due.
         proposals.sort(key=lambda p: (p.position, p.rank, p.finding.at, p.finding.alert.device))
         findings: list[Finding] = []
-        done = 0
-        for proposal in self._judge_windows(batch, now):
-            while done < len(proposals) and proposals[done].position <= proposal.position:
-                findings += self._group.take(proposals[done].finding, self._drift.devices)
-                done += 1
-            findings += self._group.take(proposal.finding, self._drift.devices)
-        for proposal in proposals[done:]:
+        for proposal in heapq.merge(proposals, self._judge_windows(batch, now, evicted), key=lambda p: (p.position, p.rank)):
             findings += self._group.take(proposal.finding, self._drift.devices)
         return findings
 
@@ -113,33 +110,27 @@ class Judge:
         Args:
             now: Epoch seconds; everything that arrived up to then was judged.
         """
-        return self._grouped(self._silence.look(now)) if self._silence else []
+        return self._grouped(self._silence.look(now)) if self._silence is not None else []
 
     def depart(self, device: str, arrived: float) -> list[Finding]:
         """Take note that a device said it goes: it is silent at once, where silence is told at all."""
         slot = self._devices.slot(device)
-        return self._grouped(self._silence.depart(slot, arrived)) if self._silence and slot is not None else []
+        return self._grouped(self._silence.depart(slot, arrived)) if self._silence is not None and slot is not None else []
 
-    def forget(self, slots: Slots, names: Sequence[str], at: float) -> list[Finding]:
-        """Forget devices that had to give way to others; alerts of theirs that are open end.
-
-        Args:
-            slots: That they had.
-            names: Theirs.
-            at: When the readings arrived that took their slots, epoch seconds.
-        """
-        del names  # an episode knows its device's
-        at = at if np.isfinite(at) else self._now
+    def forget(self, slots: Slots) -> list[Finding]:
+        """Forget devices that had to give way to others, where no reading was the reason; alerts of theirs that are open end."""
         findings: list[Finding] = []
         for slot in slots.tolist():
-            findings += self._grouped(Finding(at, None, alert) for alert in self._episodes.forget(slot))
+            findings += self._grouped(Finding(self._now, None, alert) for alert in self._evict(slot))
             for kind in (self._stuck, self._silence):
-                findings += self._grouped(kind.forget(slot, at)) if kind else []
-        self._drift.forget(slots)
+                findings += self._grouped(kind.forget(slot, self._now)) if kind is not None else []
         return findings
 
     def move(self, to: Slots) -> None:
         """Devices have other slots, as a model was swapped: that of slot k is now at `to[k]`."""
+        before = self._names.copy()
+        for slot, name in zip(to.tolist(), before, strict=False):
+            self._names[slot] = name
         for kind in (self._episodes, self._drift, self._stuck, self._silence):
             if kind is not None:
                 kind.move(to)
@@ -147,26 +138,54 @@ class Judge:
     def _grouped(self, found: Iterator[Finding]) -> list[Finding]:
         return [finding for each in found for finding in self._group.take(each, self._drift.devices)]
 
-    def _judge_windows(self, batch: Judged, now: npt.NDArray[np.float64]) -> Iterator[Proposal]:
-        """What the windows call for, in order."""
+    def _watch_readings(self, batch: Judged, now: Times, evicted: list[tuple[int, int, str]]) -> Iterator[Proposal]:
+        """What the readings themselves call for, in no order."""
+        for position, slot, name in evicted:
+            if self._silence is not None:
+                yield from self._silence.evict(slot, name, position, now)
+            if self._stuck is not None:
+                yield from (Proposal(position, Rank.EVICTED, finding) for finding in self._stuck.forget(slot, float(now[position])))
+        if self._silence is not None:
+            yield from self._silence.hear(batch.slots, now)
+        if self._stuck is not None:
+            yield from self._stuck.look(batch.slots, batch.times, batch.raw, now)
+
+    def _judge_windows(self, batch: Judged, now: Times, evicted: list[tuple[int, int, str]]) -> Iterator[Proposal]:
+        """What the windows call for, and the end of what was open of devices that were evicted, in order."""
         slots = batch.slots[batch.positions]
         arrived = now[batch.positions]
         scores = batch.scores.astype(np.float64)
         over = scores >= self._threshold
         needed = over | self._episodes.watched(slots) | self._drift.unheard(slots, arrived)
+        if len(evicted):
+            needed |= np.isin(slots, batch.evicted)
+        if needed.any():
+            # Of a device that becomes watched within the batch, all windows that follow are looked at.
+            needed |= np.isin(slots, slots[over])
         self._drift.hear(slots[~needed], arrived[~needed])
-        if self._drift.calm and not needed.any():
-            return
-        # Of a device that becomes watched within the batch, all windows that follow are looked at: it may have more than one.
-        needed |= np.isin(slots, slots[over])
-        devices = self._devices.names
+        gone = iter([*evicted, (len(now), -1, "")])
+        until, slot, _ = next(gone)
         for window in self._course(needed):
-            slot, position = int(slots[window]), int(batch.positions[window])
+            position = int(batch.positions[window])
+            while until <= position:
+                yield from self._evicted(slot, until, float(now[until]))
+                until, slot, _ = next(gone)
             time, at, is_over = float(batch.window_times[window]), float(arrived[window]), bool(over[window])
-            yield from (
-                Proposal(position, 3, Finding(at, window, alert))
-                for alert in self._judge_window(slot, devices[slot], at, time, float(scores[window]), is_over=is_over)
-            )
+            for alert in self._judge_window(int(slots[window]), at, time, float(scores[window]), is_over=is_over):
+                yield Proposal(position, Rank.WINDOW, Finding(at, window, alert))
+        while until < len(now):
+            yield from self._evicted(slot, until, float(now[until]))
+            until, slot, _ = next(gone)
+
+    def _evicted(self, slot: int, position: int, at: float) -> Iterator[Proposal]:
+        for alert in self._evict(slot):
+            yield Proposal(position, Rank.EVICTED, Finding(at, None, alert))
+
+    def _evict(self, slot: int) -> Iterator[Alert]:
+        """Another device has the slot."""
+        yield from self._episodes.forget(slot)
+        self._drift.forget(np.array([slot]))
+        self._names[slot] = self._devices.names[slot]
 
     def _course(self, needed: npt.NDArray[np.bool_]) -> Iterator[int]:
         """The windows to look at, in order: those needed, and, from where the stream is not calm on, all."""
@@ -179,13 +198,13 @@ class Judge:
         if not self._drift.calm:
             yield from range(following, len(needed))
 
-    def _judge_window(self, slot: int, device: str, at: float, time: float, score: float, *, is_over: bool) -> Iterator[Alert]:
+    def _judge_window(self, slot: int, at: float, time: float, score: float, *, is_over: bool) -> Iterator[Alert]:
         told = self._drift.take(slot, at, time, is_over=is_over)
         if told:
             yield told
             if told.type == "new":
                 yield from self._episodes.end_all()
-        yield from self._episodes.judge(slot, device, time, score, hold=self._drift.holds)
+        yield from self._episodes.judge(slot, self._names[slot], time, score, hold=self._drift.holds)
 
 
 class ScoreJudge:
@@ -219,10 +238,9 @@ class ScoreJudge:
         alerts: list[Alert] = []
         for part in self._devices.place(devices):
             at, count = of[part.readings], len(part.slots)
-            found = self._judge.forget(part.evicted, part.forgotten, float(at[0])) if len(part.evicted) else []
             arrived, raw = np.full(count, np.inf), np.zeros((count, 0))
-            found += self._judge.judge(Judged(part.slots, at, arrived, raw, np.arange(count), at, found_scores[part.readings]))
-            alerts += [finding.alert for finding in found]
+            batch = Judged(part.slots, at, arrived, raw, np.arange(count), at, found_scores[part.readings], part.evicted, part.forgotten)
+            alerts += [finding.alert for finding in self._judge.judge(batch)]
         return alerts
 
     def open_alert(self, device: str) -> str | None:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vedette.alerts.alert import Alert, Origin, ended
-from vedette.alerts.finding import Finding, Proposal
+from vedette.alerts.finding import Finding, Proposal, Rank
 from vedette.contract.devices import PerDevice, Slots, grouped
 
 Times = npt.NDArray[np.float64]
@@ -66,21 +66,36 @@ class Silence:
             position, since = int(groups.order[place]), float(before[place])
             slot = int(slots[position])
             if not was_gone[place]:
-                yield self._fall_silent(slot, since, now)
-            yield Proposal(position, 1, self._end(slot, float(arrived[place])))
+                yield self._fall_silent(slot, self._names[slot], since, now)
+            yield Proposal(position, Rank.HEARD, self._end(slot, float(arrived[place])))
         yield from self._find(float(now[-1]), now)
+
+    def evict(self, slot: int, device: str, position: int, now: Times) -> Iterator[Proposal]:
+        """Forget a device whose slot is another's from a reading of the batch on; it may have fallen silent before.
+
+        Args:
+            slot: The slot.
+            device: Whose it was.
+            position: Of that reading.
+            now: When each of the batch's readings arrived.
+        """
+        since = float(self._heard.reach(np.array([slot]))[slot])
+        if slot not in self._open and now[position] > since + self._allowed_s:
+            yield self._fall_silent(slot, device, since, now)
+        for finding in self.forget(slot, float(now[position])):
+            yield Proposal(position, Rank.EVICTED, finding)
 
     def look(self, now: float) -> Iterator[Finding]:
         """Find who is silent at `now`, epoch seconds; all that arrived up to then was heard."""
         if now > self._earliest:
-            for proposal in sorted(self._find(now, np.zeros(0)), key=lambda p: p.finding.at):
+            for proposal in sorted(self._find(now, np.zeros(0)), key=lambda p: (p.finding.at, p.finding.alert.device)):
                 yield proposal.finding
 
     def depart(self, slot: int, at: float) -> Iterator[Finding]:
         """A device said that it goes: it is silent at once, unless it was heard of since."""
         heard = self._heard.reach(np.array([slot]))[slot]
         if slot not in self._open and heard <= at:
-            yield self._begin(slot, float(heard), at)
+            yield self._begin(slot, self._names[slot], float(heard), at)
 
     def forget(self, slot: int, at: float) -> Iterator[Finding]:
         """Forget a device; its alert ends if it has one."""
@@ -105,15 +120,14 @@ class Silence:
             due[overdue] = np.inf
             self._earliest = float(due.min())
         for slot in overdue.tolist():
-            yield self._fall_silent(slot, float(heard[slot]), now)
+            yield self._fall_silent(slot, self._names[slot], float(heard[slot]), now)
 
-    def _fall_silent(self, slot: int, since: float, now: Times) -> Proposal:
+    def _fall_silent(self, slot: int, device: str, since: float, now: Times) -> Proposal:
         """Where among the readings it was due: before the first that arrived later."""
-        finding = self._begin(slot, since, since + self._allowed_s)
-        return Proposal(int(now.searchsorted(finding.at, side="right")), 0, finding)
+        finding = self._begin(slot, device, since, since + self._allowed_s)
+        return Proposal(int(now.searchsorted(finding.at, side="right")), Rank.DUE, finding)
 
-    def _begin(self, slot: int, since: float, at: float) -> Finding:
-        device = self._names[slot]
+    def _begin(self, slot: int, device: str, since: float, at: float) -> Finding:
         id_ = self._origin.identify(device, since, "silent")
         alert = self._origin.alert("new", "silent", id_, device, score=1.0, peak=1.0, started=since, time=at)
         self._open[slot] = alert, since

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vedette.alerts.alert import Alert, Origin, Type, ended
-from vedette.alerts.finding import Finding, Proposal
+from vedette.alerts.finding import Finding, Proposal, Rank
 from vedette.contract.devices import PerDevice, Slots, grouped
 from vedette.contract.features import FeatureSpec, Number, Raw
 from vedette.detector import MAX_CAUSES, Cause
@@ -116,7 +116,7 @@ class Stuck:
                 time = float(at[place, 0])
                 alert = self._take(slot, time, lasting[place], changed[place], values[place], since[place])
                 if alert:
-                    yield Proposal(position, 2, Finding(float(now[position]), None, alert))
+                    yield Proposal(position, Rank.STUCK, Finding(float(now[position]), None, alert))
 
     def forget(self, slot: int, at: float) -> Iterator[Finding]:
         """Forget a device; its alert ends if it has one."""
