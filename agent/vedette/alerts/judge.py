@@ -36,11 +36,15 @@ class Judge:
         model: The bundle that scores.
         devices: Which device has which slot.
         spec: The features of a reading.
+
+    Attributes:
+        devices: As given.
     """
 
     def __init__(self, rules: Alerts, gateway: str, stream: str, model: Model, devices: Devices, spec: FeatureSpec) -> None:
+        self._rules, self._spec = rules, spec
         self._threshold = rules.threshold
-        self._devices = devices
+        self.devices = devices
         self._origin = Origin(gateway, stream, model)
         self._episodes = Episodes(rules, self._origin)
         self._names: list[str] = []  # by slot, as they were at the window that is being judged
@@ -53,12 +57,19 @@ class Judge:
 
     @property
     def model(self) -> Model:
-        """The bundle that scores: may become another between batches; an alert that is open keeps its id."""
+        """The bundle that scores."""
         return self._origin.model
 
-    @model.setter
-    def model(self, model: Model) -> None:
+    def adopt(self, model: Model, spec: FeatureSpec) -> list[Finding]:
+        """Let another bundle score from now on: alerts that are open keep their ids; those of sensors end if it looks at others."""
         self._origin.model = model
+        findings: list[Finding] = []
+        if self._stuck is not None and self._rules.stuck and spec != self._spec:
+            for slot in range(len(self.devices.names)):
+                findings += self._grouped(self._stuck.forget(slot, self._now))
+            self._stuck = Stuck(self._rules.stuck, self._rules.stuck_features, spec, self._origin, self.devices.names)
+        self._spec = spec
+        return findings
 
     @property
     def held(self) -> int:
@@ -67,7 +78,7 @@ class Judge:
 
     def open_alert(self, device: str) -> str | None:
         """The id of the device's alert, or of the group's that stands for it, if it has one now: an anomaly's rather than another's."""
-        slot = self._devices.slot(device)
+        slot = self.devices.slot(device)
         if slot is None:
             return None
         for kind in (self._episodes, self._stuck, self._silence):
@@ -92,7 +103,7 @@ class Judge:
         now = np.maximum.accumulate(np.where(np.isfinite(batch.arrived), batch.arrived, batch.times))
         now = np.maximum(now, self._now)
         self._now = float(now[-1])
-        self._names.extend(self._devices.names[len(self._names) :])
+        self._names.extend(self.devices.names[len(self._names) :])
         evicted = sorted(
             (int((batch.slots == slot).argmax()), int(slot), name) for slot, name in zip(batch.evicted, batch.forgotten, strict=True)
         )
@@ -114,7 +125,7 @@ class Judge:
 
     def depart(self, device: str, arrived: float) -> list[Finding]:
         """Take note that a device said it goes: it is silent at once, where silence is told at all."""
-        slot = self._devices.slot(device)
+        slot = self.devices.slot(device)
         return self._grouped(self._silence.depart(slot, arrived)) if self._silence is not None and slot is not None else []
 
     def forget(self, slots: Slots) -> list[Finding]:
@@ -185,7 +196,7 @@ class Judge:
         """Another device has the slot."""
         yield from self._episodes.forget(slot)
         self._drift.forget(np.array([slot]))
-        self._names[slot] = self._devices.names[slot]
+        self._names[slot] = self.devices.names[slot]
 
     def _course(self, needed: npt.NDArray[np.bool_]) -> Iterator[int]:
         """The windows to look at, in order: those needed, and, from where the stream is not calm on, all."""
@@ -222,15 +233,6 @@ class ScoreJudge:
     def __init__(self, rules: Alerts, model: Model, most: int = 10_000, gateway: str = "evaluation", stream: str = "evaluation") -> None:
         self._devices = Devices(most)
         self._judge = Judge(rules.of_devices, gateway, stream, model, self._devices, ())
-
-    @property
-    def model(self) -> Model:
-        """The bundle that scores."""
-        return self._judge.model
-
-    @model.setter
-    def model(self, model: Model) -> None:
-        self._judge.model = model
 
     def judge(self, devices: Sequence[str], times: Numbers, scores: Numbers) -> list[Alert]:
         """Take the scores of n windows into account, in order; times are event times, epoch seconds."""
