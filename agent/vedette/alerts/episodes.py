@@ -80,6 +80,10 @@ class Episodes:
         """How many devices have an alert now."""
         return sum(episode.id is not None for episode in self._episodes.values())
 
+    def withheld(self) -> int:
+        """How many devices have an alert now that was held back."""
+        return sum(episode.held for episode in self._episodes.values())
+
     def judge(self, slot: int, device: str, time: float, score: float, *, hold: bool = False) -> Iterator[Alert]:
         """Take a window's score into account. Its device must be watched, or the score at or over the threshold.
 

@@ -91,6 +91,10 @@ class Judge:
         others = sum(len(kind) for kind in (self._stuck, self._silence) if kind is not None)
         return self._episodes.open_alerts() + others + (self._drift.id is not None) - self._group.spared()
 
+    def withholds(self) -> int:
+        """How many devices would have an alert now if the stream did not drift."""
+        return self._episodes.withheld()
+
     def judge(self, batch: Judged) -> list[Finding]:
         """Take a batch into account.
 
