@@ -85,6 +85,7 @@ class Detector:
         self._smoother = scorer.smoother()
         self.adapter = scorer.adapter()
         ordinary = np.argsort(np.abs(bundle.golden_scores), kind="stable")[:TYPICAL_WINDOWS]
+        self._squares = manifest.detector == "pca" and len(manifest.stages) == 1
         self._typical = bundle.golden_windows[ordinary]
 
     def window(self, slots: Slots, times: Times, values: Sequence[Sequence[Value]]) -> Windowed:
@@ -148,9 +149,9 @@ class Detector:
     def explain(self, window: Rows, raw: npt.NDArray[np.float64]) -> tuple[Cause, ...]:
         """The features that have most to do with a window's score.
 
-        Where the model says how badly each column was given back, a feature's part is its error, less what it is in typical windows.
-        Otherwise by baseline substitution: each feature in turn is taken from typical windows, and what that takes off the score, on
-        average, is its part.
+        Where the model says how badly each column was given back, a feature's part is its error, less what it is in typical windows;
+        of PCA, whose score is a sum of squared residuals, its part of that sum. Otherwise by baseline substitution: each feature in turn
+        is taken from typical windows, and what that takes off the score, on average, is its part.
 
         The typical windows are the bundle's most ordinary golden ones, because a window of mean values would be none: to a model of
         sequences a flat line is itself strange.
@@ -166,7 +167,7 @@ class Detector:
             ScoreError: a model failed.
         """
         spec = self.encoder.spec
-        drops = self._error_parts(window)
+        drops = self._residual_parts(window) if self._squares else self._error_parts(window)
         if drops is None or not drops.sum() > 0:
             drops = self._substitution_parts(window)
         if not (total := float(drops.sum())) > 0:
@@ -194,6 +195,19 @@ class Detector:
         beyond = errors[0] - errors[1:].mean(axis=0)
         parts = np.bincount(self.encoder.feature_of_column, weights=beyond, minlength=len(self.encoder.spec))
         return np.maximum(parts, 0.0)
+
+    def _residual_parts(self, window: Rows) -> npt.NDArray[np.float64]:
+        """Each feature's part of a sum of squares, at least 0: its columns' distance from where they typically are, times the slope there.
+
+        Of a quadratic form two values give the slope exactly, so the model file is all that it takes; the parts sum to twice what the
+        window scores beyond a typical one (complete decomposition contributions; Alcala and Qin, 2009).
+        """
+        spec = self.encoder.spec
+        mine = np.array(self.encoder.feature_of_column) == np.arange(len(spec))[:, None]
+        halves = np.where(mine[:, None, :], (window - self._typical.mean(axis=0)) / 2, 0).astype(np.float32)
+        above, below = np.split(self._scorer.raw(np.concatenate([window + halves, window - halves]))[:, 0], 2)
+        parts: npt.NDArray[np.float64] = np.maximum(above - below, 0.0)
+        return parts
 
     def _substitution_parts(self, window: Rows) -> npt.NDArray[np.float64]:
         """What each feature takes off the score when it is as in typical windows, at least 0."""
