@@ -55,8 +55,14 @@ def replay(arguments: Sequence[str]) -> int:
 def line(alert: Alert) -> str:
     """An alert as one line for people."""
     scores = f"score {alert.score:.2f} peak {alert.peak:.2f}"
-    text = f"{alert.time:%Y-%m-%d %H:%M:%S} {alert.type:6} {alert.severity:8} {alert.stream}/{alert.device} {scores}"
+    text = f"{alert.time:%Y-%m-%d %H:%M:%S} {alert.type:6} {alert.severity:8} {about(alert)} {scores}"
     return "  ".join([text, *(cause.words() for cause in alert.explanation)])
+
+
+def about(alert: Alert) -> str:
+    """Whom an alert is about, and what kind it is where that is not an anomaly."""
+    whom = f"{alert.stream}/{alert.device}" if alert.device else f"{alert.stream} ({alert.devices} devices)"
+    return whom if alert.kind == "anomaly" else f"{whom} {alert.kind}"
 
 
 def _as_json(alert: Alert, topics: AgentTopics) -> str:
