@@ -74,7 +74,8 @@ def clients(protocol: int) -> tuple[Client, paho.Client, list[Arrived], list[Arr
 
 @given(
     st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=40),
-    st.binary(max_size=300), st.integers(0, 1), st.booleans(), st.sampled_from([paho.MQTTv5, paho.MQTTv311]), st.lists(st.tuples(st.text("ab", max_size=90), st.text("cd")), max_size=4),
+    st.binary(max_size=300), st.integers(0, 1), st.booleans(), st.sampled_from([paho.MQTTv5, paho.MQTTv311]),
+    st.lists(st.tuples(st.text("ab", max_size=90), st.text("cd")), max_size=4),
 )  # fmt: skip
 def test_an_arriving_message_is_read_as_paho_reads_it(
     topic: str, payload: bytes, qos: int, retained: bool, protocol: int, user_properties: list[tuple[str, str]]
