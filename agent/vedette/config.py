@@ -15,7 +15,7 @@ import msgspec
 from vedette.contract import documents
 from vedette.contract.durations import Duration, Size
 from vedette.contract.manifest import Name
-from vedette.contract.readings import PayloadSpec
+from vedette.contract.payloads.spec import PayloadSpec
 from vedette.topics import TopicFilter, announcement
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883}

@@ -1,7 +1,7 @@
 """The path of a reading, in order: message, reading, window, score, alert. Live telemetry and recordings walk this same path.
 
 Rules this module keeps: no I/O and no clock; what one stream or device sends never stops another; every message is accounted for: per
-stream, received = readings + rejected, and readings = scored + waiting + late + failed.
+stream, received = accepted + rejected, and readings = scored + waiting + late + failed.
 """
 
 import functools
@@ -15,9 +15,10 @@ import msgspec
 from vedette.alerts import Alert, Judge, Model
 from vedette.config import Config, Stream
 from vedette.contract.bundle import Bundle
-from vedette.contract.errors import ConfigError, ReadingError, ScoreError
+from vedette.contract.errors import ConfigError, ScoreError
 from vedette.contract.manifest import Manifest
-from vedette.contract.readings import JsonDecoder, Message, Reading
+from vedette.contract.payloads import decoder_for
+from vedette.contract.readings import Decoder, Limits, Message, Reading
 from vedette.contract.scores import Scorer
 from vedette.detector import Detector, Scored
 
@@ -48,16 +49,13 @@ class StreamPipeline:
         decoder: Takes payloads of this stream apart for this model.
         judge: Decides on alerts.
         detector: Scores with the model.
-        max_payload: In bytes; a longer one is refused.
         explains: Whether alerts get their reasons, which take some scoring.
 
     Attributes:
         counts: `received`, `readings`, `scored`, `alerts` and `rejected.REASON`; `stats` has the rest.
     """
 
-    def __init__(
-        self, stream: Stream, decoder: JsonDecoder, judge: Judge, detector: Detector, max_payload: int, *, explains: bool = True
-    ) -> None:
+    def __init__(self, stream: Stream, decoder: Decoder, judge: Judge, detector: Detector, *, explains: bool = True) -> None:
         self.name = stream.name
         self.filter = stream.filter
         self.decoder = decoder
@@ -65,7 +63,6 @@ class StreamPipeline:
         self.detector = detector
         self.counts: Counter[str] = Counter()
         self._before: Counter[str] = Counter()
-        self._max_payload = max_payload
         self._explains = explains
 
     def adopt(self, other: "StreamPipeline") -> None:
@@ -74,6 +71,7 @@ class StreamPipeline:
         """
         counted = self._model_counts()
         other.detector.take_over(self.detector)
+        other.decoder.take_over(self.decoder)
         self.detector, self.decoder = other.detector, other.decoder
         self.judge.model = other.judge.model
         # What the new detector has counted so far, on trial, this one has counted as well.
@@ -114,7 +112,7 @@ class StreamPipeline:
             "open": self.judge.open_alerts(),
             "shifted": self.detector.adapter.shifted(),
             **{name: count for name, count in sorted(model.items()) if name.startswith("values.") and count},
-            **{name: count for name, count in sorted(self.counts.items()) if name.startswith("rejected.")},
+            **{name: count for name, count in sorted(self.counts.items()) if name.startswith(("rejected.", "partial."))},
         }
 
     def _model_counts(self) -> dict[str, int]:
@@ -123,18 +121,14 @@ class StreamPipeline:
         return {name: now.get(name, 0) + self._before[name] for name in {**now, **self._before}}
 
     def _decode(self, devices: Sequence[str], messages: Sequence[Message]) -> list[Reading]:
-        readings = []
-        decode = self.decoder.decode
-        for device, (_, payload, arrived) in zip(devices, messages, strict=True):
-            try:
-                if len(payload) > self._max_payload:
-                    raise ReadingError("too_long", f"{len(payload)} bytes")
-                readings.append(decode(payload, arrived=arrived, device=device))
-            except ReadingError as error:
-                self.counts[f"rejected.{error.reason}"] += 1
+        decoded = self.decoder.decode_batch(messages, devices)
+        for reason, count in decoded.rejected.items():
+            self.counts[f"rejected.{reason}"] += count
+        for reason, count in decoded.partial.items():
+            self.counts[f"partial.{reason}"] += count
         self.counts["received"] += len(messages)
-        self.counts["readings"] += len(readings)
-        return readings
+        self.counts["readings"] += len(decoded)
+        return [Reading(*reading) for reading in zip(decoded.devices, decoded.times, map(tuple, decoded.values), strict=True)]
 
     def _judge(self, readings: Sequence[Reading], scored: Scored) -> Outcome:
         scores, alerts = [], []
@@ -166,12 +160,18 @@ def check_fit(config: Config, manifest: Manifest) -> None:
     """
     for index, stream in enumerate(config.streams):
         if stream.model == manifest.name:
-            _decoder(index, stream, manifest)
+            stream_decoder(index, stream, manifest, config.limits.payload)
 
 
-def _decoder(index: int, stream: Stream, manifest: Manifest) -> JsonDecoder:
+def stream_decoder(index: int, stream: Stream, manifest: Manifest, max_bytes: int) -> Decoder:
+    """What takes a stream's payloads apart for a model.
+
+    Raises:
+        ConfigError: the mapping does not fit the model's features.
+    """
+    limits = Limits(max_bytes, manifest.window.max_gap_s)
     try:
-        return JsonDecoder(stream.payload, manifest.features, stream.device.field if stream.device else None)
+        return decoder_for(stream.payload, manifest.features, stream.device.field if stream.device else None, limits)
     except ValueError as error:
         raise ConfigError(f"streams[{index}].payload.{error}") from error
 
@@ -205,11 +205,11 @@ class Pipeline:
                 bundle, scorer = open_model(stream.model)
             except ConfigError as error:
                 raise ConfigError(f"streams[{index}].model: {error}") from error
-            decoder = _decoder(index, stream, bundle.manifest)
+            decoder = stream_decoder(index, stream, bundle.manifest, limits.payload)
             model = Model(name=bundle.manifest.name, version=bundle.manifest.version)
             judge = Judge(config.alerts, config.gateway, stream.name, model, limits.devices)
             detector = Detector(bundle, scorer, limits.devices)
-            self.streams.append(StreamPipeline(stream, decoder, judge, detector, limits.payload, explains=explains))
+            self.streams.append(StreamPipeline(stream, decoder, judge, detector, explains=explains))
         self._route = functools.lru_cache(maxsize=2 * limits.devices)(self._find_route)
 
     def adopt(self, other: "Pipeline") -> None:

@@ -56,7 +56,7 @@ def test_the_designs_example_is_read(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"gatewy": "x"}, 'agent.yaml: gatewy: unknown key; did you mean "gateway"?'),
-        ({"streams": stream(payload={"zzz": 1})}, "agent.yaml: streams[0].payload.zzz: unknown key; known keys: format, time, fields"),
+        ({"streams": stream(payload={"zzz": 1})}, "agent.yaml: streams[0].payload.zzz: unknown key; known keys: format, preset, time, fields, readings, columns, every, merge"),
         ({"gateway": 7}, "agent.yaml: gateway: expected str, got int"),
         ({"gateway": "a/b"}, "agent.yaml: gateway: expected str matching regex '^[A-Za-z0-9._-]{1,64}$', got 'a/b'"),
         ({"broker": {}}, "agent.yaml: broker.url: missing, and it has no default"),
