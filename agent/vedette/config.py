@@ -15,7 +15,7 @@ import msgspec
 from vedette.contract import documents
 from vedette.contract.durations import Duration, Size
 from vedette.contract.manifest import Name
-from vedette.contract.payloads.spec import PayloadSpec
+from vedette.contract.payloads.spec import PRESETS, PayloadSpec
 from vedette.topics import TopicFilter, announcement
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
@@ -164,7 +164,7 @@ class Stream(Struct, frozen=True):
 
     def __post_init__(self) -> None:
         try:
-            names_device = TopicFilter(self.topic).names_device
+            names_device = self.filter.names_device
         except ValueError as error:
             raise ValueError(f'topic: {error}, got "{self.topic}"') from error
         if names_device == (self.device is not None):
@@ -173,11 +173,13 @@ class Stream(Struct, frozen=True):
                 if not names_device
                 else "device: the topic names the device already; drop one of the two"
             )
+        if self.filter.names_field and self.payload.format != "value":
+            raise ValueError("topic: {field} is for bare values: say payload: {format: value}, or put + in its place")
 
     @property
     def filter(self) -> TopicFilter:
         """The compiled topic."""
-        return TopicFilter(self.topic)
+        return TopicFilter(self.topic, self.payload.others)
 
 
 class Alerts(Struct, frozen=True, rename={"raise_": "raise"}):
@@ -301,7 +303,23 @@ def load(path: Path) -> Config:
     Raises:
         ConfigError: one line with the file, the key's path, what was wrong and what is expected.
     """
-    return documents.load(path, Config)
+    return documents.load(path, Config, _with_presets)
+
+
+def _with_presets(document: object) -> object:
+    """A bare preset's name as what it is short for, and its topic where a stream gives none."""
+    if not isinstance(document, dict) or not isinstance(document.get("streams"), list):
+        return document
+    streams = []
+    for stream in document["streams"]:
+        if isinstance(stream, dict) and (payload := stream.get("payload")):
+            if isinstance(payload, str):
+                payload = {"preset" if payload in PRESETS else "format": payload}
+            preset = PRESETS.get(str(payload.get("preset"))) if isinstance(payload, dict) else None
+            streams.append({**({"topic": preset.topic} if preset else {}), **stream, "payload": payload})
+        else:
+            streams.append(stream)
+    return {**document, "streams": streams}
 
 
 def _without_password(url: str) -> str:

@@ -140,7 +140,7 @@ class Connection:
             topic = message.topic
         except UnicodeDecodeError:
             topic = ""  # no stream's topic: it is counted as unmatched
-        self._on_message(Message(topic, bytes(message.payload), time.time()), message.qos > 0)
+        self._on_message(Message(topic, bytes(message.payload), time.time(), message.retain), message.qos > 0)
 
     def _say(self, what: str) -> None:
         """Log a degraded state once, not at every retry."""

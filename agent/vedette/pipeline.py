@@ -171,7 +171,7 @@ def stream_decoder(index: int, stream: Stream, manifest: Manifest, max_bytes: in
     """
     limits = Limits(max_bytes, manifest.window.max_gap_s)
     try:
-        return decoder_for(stream.payload, manifest.features, stream.device.field if stream.device else None, limits)
+        return decoder_for(stream.payload, manifest.features, stream.device.field if stream.device else None, stream.filter, limits)
     except ValueError as error:
         raise ConfigError(f"streams[{index}].payload.{error}") from error
 

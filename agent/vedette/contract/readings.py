@@ -5,6 +5,7 @@ never raises for what somebody sent: it counts it.
 """
 
 import math
+import operator
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
@@ -57,7 +58,8 @@ class Readings:
         values: In the order of the FeatureSpec; NaN or None where nothing was sent.
         accepted: Messages that gave at least one reading, or said that a device is gone.
         rejected: Messages refused whole, by reason: what was received is `accepted` and the sum of these.
-        partial: What was wrong within accepted messages, by reason: single readings that were refused, and so on.
+        partial: What else was wrong, by reason: single readings or values that were refused within accepted messages, and what was
+            noticed to be missing (`seq_gap`).
         departed: Devices that said they are gone, and when that arrived.
         explained: For each reason, the first refusal of this batch in words, without anything that a device sent.
     """
@@ -85,7 +87,7 @@ class Readings:
         self.explained.setdefault(error.reason, str(error))
 
     def note(self, error: ReadingError) -> None:
-        """Count what is wrong within a message that is accepted."""
+        """Count what is wrong otherwise."""
         self.partial[error.reason] += 1
         self.explained.setdefault(error.reason, str(error))
 
@@ -140,10 +142,11 @@ class Found(NamedTuple):
 
 
 class Notes:
-    """What else a message said: `faults` within it, and devices that have `departed`."""
+    """What else a message said: `faults` of single readings, devices that have `departed`, and `remarks` that refuse nothing."""
 
     def __init__(self) -> None:
         self.faults: list[ReadingError] = []
+        self.remarks: list[ReadingError] = []
         self.departed: list[str] = []
 
 
@@ -198,7 +201,6 @@ class MessageDecoder(ABC):
 
     def _decode_into(self, readings: Readings, message: Message, device: str) -> None:
         notes = Notes()
-        kept = 0
         try:
             if len(message.payload) > self._limits.max_bytes:
                 raise ReadingError("too_long", f"payload is longer than {self._limits.max_bytes} bytes")
@@ -208,17 +210,21 @@ class MessageDecoder(ABC):
         except ReadingError as error:
             readings.refuse(error)
             return
+        kept: list[tuple[float, Found]] = []
         for each in found:
             try:
-                time = self._check(each, message)
+                kept.append((self._check(each, message), each))
             except ReadingError as error:
                 notes.faults.append(error)
-                continue
-            kept += 1
+        # Whatever the order in which a message lists them: they are all there, and none is late.
+        kept.sort(key=operator.itemgetter(0))
+        for time, each in kept:
             readings.devices.append(each.device)
             readings.times.append(time)
             readings.arrived.append(message.arrived)
             readings.values.append(self._complete(each, time))
+        for remark in notes.remarks:
+            readings.note(remark)
         readings.departed += [(name, message.arrived) for name in notes.departed]
         if kept or notes.departed:
             readings.accepted += 1

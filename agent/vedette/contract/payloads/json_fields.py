@@ -26,6 +26,9 @@ _INDEX = re.compile(r"(?<!\\)\[(\d+)\]$")
 
 Path = tuple[str | int, ...]
 
+ANY = -1
+"""In a path that is looked at: every element of an array."""
+
 
 class Leaf(NamedTuple):
     """A mapped field's type, and what stands for it where it is not there."""
@@ -79,8 +82,14 @@ def add_leaf(leaves: dict[Path, Leaf], path: str, leaf: Leaf) -> None:
     Raises:
         ValueError: it is no path, or mapped as something else already.
     """
-    if leaves.setdefault(split(path), leaf) != leaf:
-        raise ValueError(f'fields: "{path}" is mapped twice, as two different kinds')
+    put_leaf(leaves, split(path), leaf)
+
+
+def put_leaf(leaves: dict[Path, Leaf], path: Path, leaf: Leaf) -> None:
+    """As add_leaf, for a path in its parts."""
+    if leaves.setdefault(path, leaf) != leaf:
+        shown = ".".join(map(str, path))
+        raise ValueError(f'fields: "{shown}" is mapped twice, as two different kinds')
 
 
 def struct_type(leaves: Mapping[Path, Leaf], name: str = "Payload") -> type:
@@ -119,7 +128,12 @@ def _identifier(key: str | int) -> str:
 
 def value_getter(path: str) -> Callable[[object], Any]:
     """Takes one mapped field from a struct."""
-    return operator.attrgetter(".".join(map(_identifier, split(path))))
+    return path_getter(split(path))
+
+
+def path_getter(path: Path) -> Callable[[object], Any]:
+    """As value_getter, for a path in its parts."""
+    return operator.attrgetter(".".join(map(_identifier, path)))
 
 
 def row_getter(paths: list[str]) -> Callable[[object], tuple[Any, ...]]:
@@ -192,13 +206,13 @@ def _collect(value: Any, path: Path, shown: str, used: set[Path], found: list[st
         for key, inner in value.items():
             _collect(inner, (*path, key), f"{shown}.{key}" if shown else key, used, found)
     elif isinstance(value, list) and value:
-        if any(isinstance(other, int) for step in used if step[: len(path)] == path for other in step[len(path) : len(path) + 1]):
+        looked_at = {step[len(path)] for step in used if len(step) > len(path) and step[: len(path)] == path}
+        if ANY not in looked_at and any(isinstance(step, int) for step in looked_at):
             for index, inner in enumerate(value[: MAX_INDEX + 1]):
                 _collect(inner, (*path, index), f"{shown}[{index}]", used, found)
         elif isinstance(value[0], dict):
-            for key, inner in value[0].items():
-                _collect(inner, (*path, key), f"{shown}[].{key}", used, found)
-        else:
+            _collect(value[0], (*path, ANY), f"{shown}[]", used, found)
+        elif shown:
             found.append(shown)
     elif shown:
         found.append(shown)

@@ -26,7 +26,7 @@ class Preset(NamedTuple):
 
     Attributes:
         topic: Of a stream that gives none.
-        others: Regular expression of topics under a wildcard that are not telemetry.
+        others: Regular expression of what is not telemetry among what follows a topic's fixed levels.
     """
 
     topic: str
@@ -34,7 +34,7 @@ class Preset(NamedTuple):
 
 
 PRESETS = {
-    "zigbee2mqtt": Preset("zigbee2mqtt/{device:#}", r"[^/]+/bridge(/.*)?|.+/(availability|[sg]et(/.*)?)"),
+    "zigbee2mqtt": Preset("zigbee2mqtt/{device:#}", r"bridge(/.*)?|.+/(availability|[sg]et(/.*)?)"),
     "tasmota": Preset("tele/{device}/+", r".*/(?!(SENSOR|STATE)$)[^/]*"),
 }
 
@@ -84,5 +84,5 @@ class PayloadSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     @property
     def others(self) -> str | None:
-        """Regular expression of topics under a wildcard that are not telemetry."""
+        """See Preset."""
         return PRESETS[self.preset].others if self.preset else None
