@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vedette.contract.features import Categories, Category, DayOfWeek, FeatureSpec, Number, TimeOfDay
 from vedette.contract.payloads import PayloadSpec, TimeField, decoder_for
-from vedette.contract.readings import Limits, Message, Reading, Readings
+from vedette.contract.readings import PayloadLimits, Message, Reading, Readings
 
 SPEC: FeatureSpec = (Number(name="temperature"), Category(name="door"))
 ARRIVED = 1_790_000_000.0
@@ -192,14 +192,14 @@ def test_a_payload_without_any_of_the_features_is_empty() -> None:
 )
 @pytest.mark.parametrize("count", [1, 9])
 def test_a_retained_message_must_say_itself_that_it_is_fresh(own: bool, time: float | None, reason: str | None, count: int) -> None:
-    decoder = decoder_for(PayloadSpec(time=TimeField(field="ts") if own else None), SPEC, limits=Limits(max_gap_s=3600))
+    decoder = decoder_for(PayloadSpec(time=TimeField(field="ts") if own else None), SPEC, limits=PayloadLimits(max_gap_s=3600))
     message = Message("t", json.dumps({"ts": time, "door": "open"}).encode(), ARRIVED, retained=True)
     readings = decoder.decode_batch([message] * count, ["d1"] * count)
     assert readings.rejected == ({reason: count} if reason else {}) and len(readings) == (0 if reason else count)
 
 
 def test_a_payload_longer_than_the_limit_is_not_looked_at() -> None:
-    decoder = decoder_for(PayloadSpec(), SPEC, limits=Limits(max_bytes=20))
+    decoder = decoder_for(PayloadSpec(), SPEC, limits=PayloadLimits(max_bytes=20))
     messages = [Message("t", b'{"door": 1}', ARRIVED), Message("t", b'{"door":             1}', ARRIVED)] * 3
     readings = decoder.decode_batch(messages, ["d1"] * 6)
     assert (readings.accepted, dict(readings.rejected)) == (3, {"too_long": 3})

@@ -24,7 +24,7 @@ from vedette.contract.features import Category, DayOfWeek, Elapsed, TimeOfDay, V
 from vedette.contract.manifest import Source
 from vedette.contract.payloads import PayloadSpec
 from vedette.contract.payloads.json_objects import JsonDecoder, check_mapping
-from vedette.contract.readings import Limits, Message, Reading
+from vedette.contract.readings import PayloadLimits, Message, Reading
 from vedette_training import tables
 from vedette_training.recipe import Recipe
 from vedette_training.tables import Row, Table, Wanted
@@ -133,10 +133,10 @@ class _Reader:
         self._columns = history.time.columns
         try:
             check_mapping(recipe.payload, recipe.features)
-            self._decoder = JsonDecoder(recipe.payload, recipe.features, history.device.column, Limits())
+            self._decoder = JsonDecoder(recipe.payload, recipe.features, history.device.column, PayloadLimits())
             # The label and the times in columns are no part of what a gateway reads, but are found and typed by the same rules.
             self._texts = JsonDecoder(
-                PayloadSpec(), tuple(Category(name=path) for path in dict.fromkeys(label + self._columns)), None, Limits()
+                PayloadSpec(), tuple(Category(name=path) for path in dict.fromkeys(label + self._columns)), None, PayloadLimits()
             )
         except ValueError as error:
             raise HistoryError(f"recipe {recipe.name}: {error}") from error

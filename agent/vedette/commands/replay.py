@@ -39,7 +39,7 @@ def replay(arguments: Sequence[str]) -> int:
         write_scores = stack.enter_context(ScoreLog(given.scores)).write if given.scores else None
         for outcome in replay_messages(pipeline, messages):
             if write_scores:
-                write_scores(outcome.scores)
+                write_scores(outcome.scored)
             for alert in outcome.alerts:
                 print(_as_json(alert, topics) if given.json else line(alert))
     if given.json:

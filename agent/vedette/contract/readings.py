@@ -116,7 +116,7 @@ class Decoder(Protocol):
         """Names of what a payload holds and no feature uses; for people, not for every message."""
 
 
-class Limits(NamedTuple):
+class PayloadLimits(NamedTuple):
     """What a decoder refuses.
 
     Attributes:
@@ -160,7 +160,7 @@ class MessageDecoder(ABC):
         time: What holds the time, and its unit, for errors.
     """
 
-    def __init__(self, features: FeatureSpec, limits: Limits, *, merges: bool, time: tuple[str, str] = ("its time", "s")) -> None:
+    def __init__(self, features: FeatureSpec, limits: PayloadLimits, *, merges: bool, time: tuple[str, str] = ("its time", "s")) -> None:
         self.merges = merges
         self._time_words = time
         self._limits = limits

@@ -12,7 +12,7 @@ from vedette.contract.payloads.json_series import ColumnsDecoder, ReadingsDecode
 from vedette.contract.payloads.senml import SenmlDecoder
 from vedette.contract.payloads.sparkplug import SparkplugDecoder
 from vedette.contract.payloads.spec import PRESETS, PayloadSpec, TimeField
-from vedette.contract.readings import Decoder, Limits
+from vedette.contract.readings import Decoder, PayloadLimits
 
 __all__ = ["PRESETS", "PayloadSpec", "TimeField", "Topic", "decoder_for"]
 
@@ -35,7 +35,7 @@ def decoder_for(
     features: FeatureSpec,
     device_field: str | None = None,
     topic: Topic | None = None,
-    limits: Limits | None = None,
+    limits: PayloadLimits | None = None,
 ) -> Decoder:
     """The decoder of a stream's payloads for one model.
 
@@ -50,7 +50,7 @@ def decoder_for(
         ValueError: the mapping contradicts itself, or maps what is no feature.
     """
     check_mapping(payload, features)
-    limits = limits or Limits()
+    limits = limits or PayloadLimits()
     if payload.format == "senml":
         if device_field not in {None, SENML_NAME}:
             raise ValueError(f"format: senml names a device in its records' names: say device: {{field: {SENML_NAME}}}")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from vedette.contract.errors import ReadingError
 from vedette.contract.features import FeatureSpec, Number, Value
 from vedette.contract.payloads.spec import PayloadSpec
-from vedette.contract.readings import Found, Limits, Message, MessageDecoder, Notes
+from vedette.contract.readings import Found, PayloadLimits, Message, MessageDecoder, Notes
 
 MAX_TEXT = 256
 """Bytes of a text; a longer one is no category."""
@@ -31,7 +31,7 @@ class ValueDecoder(MessageDecoder):
         ValueError: it cannot be told which feature a payload is of.
     """
 
-    def __init__(self, payload: PayloadSpec, features: FeatureSpec, field_of: Callable[[str], str] | None, limits: Limits) -> None:
+    def __init__(self, payload: PayloadSpec, features: FeatureSpec, field_of: Callable[[str], str] | None, limits: PayloadLimits) -> None:
         super().__init__(features, limits, merges=payload.merges)
         self._field_of = field_of
         self._index: dict[str, int] = {}

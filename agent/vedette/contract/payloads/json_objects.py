@@ -21,7 +21,7 @@ from vedette.contract.readings import (
     MAX_FUTURE_S,
     MAX_TIME,
     Found,
-    Limits,
+    PayloadLimits,
     Message,
     MessageDecoder,
     Notes,
@@ -49,7 +49,7 @@ class JsonDecoder(MessageDecoder):
         ValueError: paths contradict each other.
     """
 
-    def __init__(self, payload: PayloadSpec, features: FeatureSpec, device_field: str | None, limits: Limits) -> None:
+    def __init__(self, payload: PayloadSpec, features: FeatureSpec, device_field: str | None, limits: PayloadLimits) -> None:
         self._field = payload.time
         time = (payload.time.field, payload.time.unit) if payload.time else ("its time", "s")
         super().__init__(features, limits, merges=payload.merges, time=time)

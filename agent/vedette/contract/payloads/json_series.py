@@ -18,7 +18,7 @@ from vedette.contract.features import Categories, Feature, FeatureSpec, Number, 
 from vedette.contract.payloads import json_fields as fields
 from vedette.contract.payloads.json_fields import Leaf, Path
 from vedette.contract.payloads.spec import PayloadSpec
-from vedette.contract.readings import MAX_READINGS, Found, Limits, Message, MessageDecoder, Notes
+from vedette.contract.readings import MAX_READINGS, Found, PayloadLimits, Message, MessageDecoder, Notes
 
 
 class _Series(MessageDecoder):
@@ -35,7 +35,7 @@ class _Series(MessageDecoder):
         ValueError: paths contradict each other, or readings of one device have no times.
     """
 
-    def __init__(self, payload: PayloadSpec, features: FeatureSpec, device_field: str | None, limits: Limits, where: str) -> None:
+    def __init__(self, payload: PayloadSpec, features: FeatureSpec, device_field: str | None, limits: PayloadLimits, where: str) -> None:
         time = (payload.time.field, payload.time.unit) if payload.time else ("its time", "s")
         super().__init__(features, limits, merges=payload.merges, time=time)
         if payload.time is None and payload.every is None and device_field is None:
@@ -89,7 +89,7 @@ class _Series(MessageDecoder):
 class ReadingsDecoder(_Series):
     """Decodes payloads with an array of objects, each of them one reading; see _Series."""
 
-    def __init__(self, payload: PayloadSpec, features: FeatureSpec, device_field: str | None, limits: Limits) -> None:
+    def __init__(self, payload: PayloadSpec, features: FeatureSpec, device_field: str | None, limits: PayloadLimits) -> None:
         assert payload.readings is not None
         super().__init__(payload, features, device_field, limits, payload.readings)
         kinds = [fields.leaf_of(feature, nullable=payload.merges) for feature in self._sent]
@@ -135,7 +135,7 @@ class ReadingsDecoder(_Series):
 class ColumnsDecoder(_Series):
     """Decodes payloads with an object of arrays, the n-th elements of which are one reading; see _Series."""
 
-    def __init__(self, payload: PayloadSpec, features: FeatureSpec, device_field: str | None, limits: Limits) -> None:
+    def __init__(self, payload: PayloadSpec, features: FeatureSpec, device_field: str | None, limits: PayloadLimits) -> None:
         assert payload.columns is not None
         super().__init__(payload, features, device_field, limits, payload.columns)
         kinds = [_single(feature) for feature in self._sent]

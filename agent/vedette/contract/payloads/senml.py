@@ -14,7 +14,7 @@ from vedette.contract.errors import ReadingError
 from vedette.contract.features import FeatureSpec, Number, Value
 from vedette.contract.payloads.json_fields import decode_strictly
 from vedette.contract.payloads.spec import PayloadSpec
-from vedette.contract.readings import Found, Limits, Message, MessageDecoder, Notes
+from vedette.contract.readings import Found, PayloadLimits, Message, MessageDecoder, Notes
 
 VERSION = 10
 """The RFC's; a pack with a later one may mean something else."""
@@ -60,7 +60,7 @@ class SenmlDecoder(MessageDecoder):
         ValueError: two features have one name.
     """
 
-    def __init__(self, payload: PayloadSpec, features: FeatureSpec, limits: Limits, *, names_device: bool) -> None:
+    def __init__(self, payload: PayloadSpec, features: FeatureSpec, limits: PayloadLimits, *, names_device: bool) -> None:
         super().__init__(features, limits, merges=payload.merges)
         self._names_device = names_device
         self._ends: dict[str, int] = {}

@@ -13,7 +13,7 @@ from vedette.contract.errors import ReadingError
 from vedette.contract.features import FeatureSpec, Number, Scalar, Value
 from vedette.contract.payloads import protobuf
 from vedette.contract.payloads.spec import PayloadSpec
-from vedette.contract.readings import Decoder, Found, Limits, Message, MessageDecoder, Notes
+from vedette.contract.readings import Decoder, Found, PayloadLimits, Message, MessageDecoder, Notes
 
 MAX_METRICS = 200_000
 """Of all births that are remembered; the edge node that was born longest ago is forgotten first."""
@@ -66,7 +66,7 @@ class SparkplugDecoder(MessageDecoder):
         ValueError: two features have one metric.
     """
 
-    def __init__(self, payload: PayloadSpec, features: FeatureSpec, limits: Limits, *, hears_all: bool) -> None:
+    def __init__(self, payload: PayloadSpec, features: FeatureSpec, limits: PayloadLimits, *, hears_all: bool) -> None:
         super().__init__(features, limits, merges=payload.merges)
         self._hears_all = hears_all
         self._nodes: dict[tuple[str, str], _Node] = {}
