@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vedette.contract.features import Categories, Category, DayOfWeek, FeatureSpec, Number, TimeOfDay
 from vedette.contract.payloads import PayloadSpec, TimeField, decoder_for
-from vedette.contract.readings import PayloadLimits, Message, Reading, Readings
+from vedette.contract.readings import Message, PayloadLimits, Reading, Readings
 
 SPEC: FeatureSpec = (Number(name="temperature"), Category(name="door"))
 ARRIVED = 1_790_000_000.0

@@ -24,7 +24,7 @@ from vedette.contract.features import Category, DayOfWeek, Elapsed, TimeOfDay, V
 from vedette.contract.manifest import Source
 from vedette.contract.payloads import PayloadSpec
 from vedette.contract.payloads.json_objects import JsonDecoder, check_mapping
-from vedette.contract.readings import PayloadLimits, Message, Reading
+from vedette.contract.readings import Message, PayloadLimits, Reading
 from vedette_training import tables
 from vedette_training.recipe import Recipe
 from vedette_training.tables import Row, Table, Wanted

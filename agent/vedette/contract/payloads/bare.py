@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from vedette.contract.errors import ReadingError
 from vedette.contract.features import FeatureSpec, Number, Value
 from vedette.contract.payloads.spec import PayloadSpec
-from vedette.contract.readings import Found, PayloadLimits, Message, MessageDecoder, Notes
+from vedette.contract.readings import Found, Message, MessageDecoder, Notes, PayloadLimits
 
 MAX_TEXT = 256
 """Bytes of a text; a longer one is no category."""

@@ -18,7 +18,7 @@ from vedette.contract.features import Categories, Feature, FeatureSpec, Number, 
 from vedette.contract.payloads import json_fields as fields
 from vedette.contract.payloads.json_fields import Leaf, Path
 from vedette.contract.payloads.spec import PayloadSpec
-from vedette.contract.readings import MAX_READINGS, Found, PayloadLimits, Message, MessageDecoder, Notes
+from vedette.contract.readings import MAX_READINGS, Found, Message, MessageDecoder, Notes, PayloadLimits
 
 
 class _Series(MessageDecoder):

@@ -14,7 +14,7 @@ from vedette.contract.errors import ReadingError
 from vedette.contract.features import FeatureSpec, Number, Value
 from vedette.contract.payloads.json_fields import decode_strictly
 from vedette.contract.payloads.spec import PayloadSpec
-from vedette.contract.readings import Found, PayloadLimits, Message, MessageDecoder, Notes
+from vedette.contract.readings import Found, Message, MessageDecoder, Notes, PayloadLimits
 
 VERSION = 10
 """The RFC's; a pack with a later one may mean something else."""

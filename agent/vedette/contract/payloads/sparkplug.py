@@ -13,7 +13,7 @@ from vedette.contract.errors import ReadingError
 from vedette.contract.features import FeatureSpec, Number, Scalar, Value
 from vedette.contract.payloads import protobuf
 from vedette.contract.payloads.spec import PayloadSpec
-from vedette.contract.readings import Decoder, Found, PayloadLimits, Message, MessageDecoder, Notes
+from vedette.contract.readings import Decoder, Found, Message, MessageDecoder, Notes, PayloadLimits
 
 MAX_METRICS = 200_000
 """Of all births that are remembered; the edge node that was born longest ago is forgotten first."""
