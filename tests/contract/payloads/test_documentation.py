@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 import yaml
 
@@ -14,11 +15,12 @@ from vedette.config import Stream
 from vedette.contract.features import Category, Number
 from vedette.contract.payloads import decoder_for
 from vedette.contract.readings import Message, Readings
+from vedette_training.recipe import History
 
 NOW = 1_790_000_000.0
 GUIDE = (REPOSITORY / "docs" / "payloads.md").read_text()
 EXAMPLE = re.compile(
-    r"```yaml\n(?P<stream>.*?)```\n(?:\n(?:A message on `(?P<topic>[^`]*)`:\n\n)?```(?:json|text)\n(?P<message>.*?)```)?", re.DOTALL
+    r"```yaml\n(?P<stream>- name: .*?)```\n(?:\n(?:A message on `(?P<topic>[^`]*)`:\n\n)?```(?:json|text)\n(?P<message>.*?)```)?", re.DOTALL
 )
 EXAMPLES = {yaml.safe_load(match["stream"])[0]["name"]: match for match in EXAMPLE.finditer(GUIDE)}
 FEATURES = (Number(name="temperature"), Category(name="door"))
@@ -69,3 +71,8 @@ def test_the_sparkplug_example(tmp_path: Path) -> None:
 
 def test_every_example_is_tried() -> None:
     assert set(EXAMPLES) == {"fridges", "batches", "columns", "rooms", "meters", "line", "climate", "plugs"}
+
+
+def test_the_example_of_a_recipe_is_one() -> None:
+    (block,) = re.findall(r"```yaml\n(history:.*?)```", GUIDE, re.DOTALL)
+    assert msgspec.convert(yaml.safe_load(block)["history"], History).recording.payload.format == "value"  # type: ignore[union-attr] # it has one
