@@ -148,8 +148,31 @@ class Connection:
         return self._broker.url
 
 
-def probe(broker: Broker, client_id: str, subscriptions: Sequence[tuple[str, int]], timeout_s: float) -> None:
+def _message(message: paho.MQTTMessage) -> Message:
+    try:
+        topic = message.topic
+    except UnicodeDecodeError:
+        topic = ""  # no stream's topic: it is counted as unmatched
+    return Message(topic, bytes(message.payload), time.time(), message.retain)
+
+
+def probe(
+    broker: Broker,
+    client_id: str,
+    subscriptions: Sequence[tuple[str, int]],
+    timeout_s: float,
+    on_message: Callable[[Message], None] | None = None,
+    stay: Callable[[], None] | None = None,
+) -> None:
     """Connect and subscribe once, as the agent would, then leave.
+
+    Args:
+        broker: Where and as whom.
+        client_id: Whatever the broker's configuration names: the agent itself may be connected under that.
+        subscriptions: Filters and their QoS.
+        timeout_s: For all but the stay.
+        on_message: Given what arrives, by the network's thread.
+        stay: Called once subscribed; the connection ends when it returns.
 
     Raises:
         BrokerError: what the broker, or the way to it, refuses, and what to do.
@@ -167,8 +190,12 @@ def probe(broker: Broker, client_id: str, subscriptions: Sequence[tuple[str, int
     def subscribed(_client: Any, _data: Any, _mid: int, reasons: list[ReasonCode], _properties: Any) -> None:
         answers.put(explain_grants(subscriptions, reasons))
 
-    client.on_connect, client.on_subscribe = connected, subscribed
-    _run_once(client, broker, answers, 1, timeout_s)
+    def received(_client: Any, _data: Any, message: paho.MQTTMessage) -> None:
+        if on_message:
+            on_message(_message(message))
+
+    client.on_connect, client.on_subscribe, client.on_message = connected, subscribed, received
+    _run_once(client, broker, answers, 1, timeout_s, stay)
 
 
 def publish_once(broker: Broker, client_id: str, messages: Mapping[str, bytes], timeout_s: float) -> None:
@@ -201,8 +228,15 @@ def publish_once(broker: Broker, client_id: str, messages: Mapping[str, bytes], 
     _run_once(client, broker, answers, len(messages), timeout_s)
 
 
-def _run_once(client: paho.Client, broker: Broker, answers: queue.SimpleQueue[str | None], expected: int, timeout_s: float) -> None:
-    """Connect a client, wait for as many answers or for one that is a fault, and disconnect it."""
+def _run_once(
+    client: paho.Client,
+    broker: Broker,
+    answers: queue.SimpleQueue[str | None],
+    expected: int,
+    timeout_s: float,
+    stay: Callable[[], None] | None = None,
+) -> None:
+    """Connect a client, wait for as many answers or for one that is a fault, stay, and disconnect it."""
     try:
         client.connect(broker.host, broker.port, keepalive=max(5, int(timeout_s)))
     except OSError as error:
@@ -215,6 +249,8 @@ def _run_once(client: paho.Client, broker: Broker, answers: queue.SimpleQueue[st
         while expected and not fault:
             fault = answers.get(timeout=max(0.0, deadline - time.monotonic()))
             expected -= 1
+        if stay and not fault:
+            stay()
     except queue.Empty:
         fault = f"does not answer as an MQTT broker within {timeout_s:.0f} s; is the port right, does it want TLS (mqtts)?"
     finally:

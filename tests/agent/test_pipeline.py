@@ -1,5 +1,5 @@
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -12,9 +12,10 @@ from bundles import DOOR, TEMPERATURE, make_bundle
 from vedette.config import Config
 from vedette.contract import bundle as bundles
 from vedette.contract.bundle import Bundle
+from vedette.contract.durations import Duration
 from vedette.contract.errors import ScoreError
 from vedette.contract.features import Rows
-from vedette.contract.readings import Message
+from vedette.contract.readings import Decoder, Departure, Message, Readings
 from vedette.contract.scores import Calibration, Runtime, Scorer, Stage
 from vedette.contract.windows import WindowSpec
 from vedette.pipeline import Outcome, Pipeline
@@ -218,3 +219,38 @@ def test_another_model_takes_alerts_over_that_are_open() -> None:
     subject.adopt(other)
     (end,) = subject.process([arriving("a", 120.0)]).alerts
     assert (end.type, end.id) == ("end", new.id)
+
+
+class Leaving:
+    """A decoder that takes a payload of `gone` for a device's farewell, and leaves all else to another."""
+
+    merges = False
+
+    def __init__(self, other: Decoder) -> None:
+        self._other = other
+
+    def decode_batch(self, messages: Sequence[Message], devices: Sequence[str]) -> Readings:
+        found = Readings()
+        for device, one in zip(devices, messages, strict=True):
+            if one.payload == b"gone":
+                found.departed.append(Departure(device, one.arrived, len(found)))
+                continue
+            reading = self._other.decode_batch([one], [device])
+            for column in ("devices", "times", "arrived", "values"):
+                getattr(found, column).extend(getattr(reading, column))
+        return found
+
+    def take_over(self, other: Decoder) -> None: ...
+
+    def unused(self, message: Message) -> list[str]:
+        return []
+
+
+@pytest.mark.parametrize("size", [1, 2, 9])
+def test_a_device_that_leaves_and_comes_back_within_a_batch_was_silent_in_between(size: int) -> None:
+    subject = pipeline(alerts={"silent": Duration(3600)})
+    subject.streams[0].decoder = Leaving(subject.streams[0].decoder)
+    messages = [message("a", 10.0 * i, 4.0)._replace(arrived=10.0 * i) for i in range(4)]
+    messages.insert(2, Message("f/a", b"gone", 15.0))
+    alerts = [alert for start in range(0, 5, size) for alert in subject.process(messages[start : start + size]).alerts]
+    assert [(alert.type, alert.kind, alert.time.timestamp()) for alert in alerts] == [("new", "silent", 15.0), ("end", "silent", 20.0)]

@@ -18,6 +18,7 @@ from vedette.contract.errors import HistoryError
 from vedette.contract.features import Categories, Category, Number, TimeOfDay
 from vedette_training import dataset, history, tables
 from vedette_training import recipe as recipes
+from vedette_training.detectors.isolation_forest import IsolationForest
 from vedette_training.recipe import EventTime, Label, Recipe
 
 GOOD = ["b-1", 100, 61.5, "open", 0]
@@ -443,3 +444,38 @@ def test_raw_text_would_let_the_fridge_files_padding_in(fridge_60k: Path) -> Non
     recipe = recipes.load("fridge-lstm")
     raw = msgspec.structs.replace(recipe, features=(recipe.features[0], Category(name="temp_condition", text="raw")))
     assert dataset.build(history.read(raw, [fridge_60k]), raw).train.windows.shape == (1, 7)
+
+
+def write_recording(folder: Path, *said: tuple[str, object]) -> Path:
+    path = folder / "day.jsonl"
+    path.write_text("".join(json.dumps({"time": 100 + i, "topic": t, "payload": p}) + "\n" for i, (t, p) in enumerate(said)))
+    return path
+
+
+def with_recording(recipe: recipes.Recipe, **recording: Any) -> recipes.Recipe:
+    spec = msgspec.convert(recording, recipes.Recording)
+    return msgspec.structs.replace(recipe, history=recipes.History(recording=spec), detector=IsolationForest())
+
+
+def test_a_recording_in_any_format_is_history(recipe: recipes.Recipe, tmp_path: Path) -> None:
+    wanted = with_recording(recipe, topic="home/{device}/{field}", payload={"format": "value"})
+    said = [
+        ("home/b-1/temperature", 61.5),
+        ("home/b-2/valve", "shut"),
+        ("home/b-1/valve", "open"),
+        ("other", 1),
+        ("home/b-1/temperature", "x"),
+    ]
+    read = history.read(wanted, [write_recording(tmp_path, *said)])
+    assert (read.devices, read.times) == (["b-1", "b-2", "b-1"], [100.0, 101.0, 102.0])
+    # A value holds on until the next.
+    assert read.values[0][1] is None and read.values[2] == (61.5, "open")
+    assert read.sources[0].rows == 3 and not read.anomalous.any()
+
+
+def test_a_recording_without_readings_says_why(recipe: recipes.Recipe, tmp_path: Path) -> None:
+    wanted = with_recording(recipe, topic="plant/{device}")
+    with pytest.raises(HistoryError, match="no readings in it: type: payload: Expected `float`, got `str`"):
+        history.read(wanted, [write_recording(tmp_path, ("plant/a", {"temperature": "hot"}))])
+    with pytest.raises(HistoryError, match="no readings in it: no message on plant/"):
+        history.read(wanted, [write_recording(tmp_path, ("else", 1))])

@@ -1,8 +1,8 @@
-"""History: labelled readings from tables, decoded exactly as the gateway decodes what its devices send.
+"""History: readings from tables, with labels, or from recordings, decoded exactly as the gateway decodes what its devices send.
 
-Rules this module keeps: a row becomes the payload that a device would have sent and goes through the gateway's decoder;
-readings keep the order of the files, so that a replay of those files sees the same windows; a fault names file, row and
-column (in JSON: line or element, and key).
+Rules this module keeps: a recorded message goes through its stream's decoder; a table's row becomes the payload that a device would have
+sent and goes through the gateway's decoder; readings keep the order of the files, so that a replay of those files sees the same windows; a
+fault names file, row and column (in JSON: line or element, and key).
 """
 
 import hashlib
@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,11 +23,13 @@ from tqdm import tqdm
 from vedette.contract.errors import HistoryError, ReadingError
 from vedette.contract.features import Category, DayOfWeek, Elapsed, TimeOfDay, Value
 from vedette.contract.manifest import Source
-from vedette.contract.payloads import PayloadSpec
+from vedette.contract.payloads import PayloadSpec, decoder_for
 from vedette.contract.payloads.json_objects import JsonDecoder, check_mapping
 from vedette.contract.readings import Message, PayloadLimits, Reading
+from vedette.contract.recordings import read_messages
+from vedette.topics import TopicFilter
 from vedette_training import tables
-from vedette_training.recipe import Recipe
+from vedette_training.recipe import Recipe, Recording
 from vedette_training.tables import Row, Table, Wanted
 
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?")
@@ -79,6 +82,8 @@ def read(recipe: Recipe, files: Sequence[Path]) -> History:
         HistoryError: a file cannot be read, or a row holds no reading; with file, row and column.
         ConfigError: the recipe's fields contradict each other.
     """
+    if recipe.history.recording:
+        return _read_recordings(recipe, recipe.history.recording, files)
     reader = _Reader(recipe)
     history = History([], [], [], np.zeros(0, dtype=np.bool_), ())
     anomalous = bytearray()
@@ -99,6 +104,53 @@ def read(recipe: Recipe, files: Sequence[Path]) -> History:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         sources.append(Source(name=path.name, sha256=digest, rows=len(history.times) - before))
     return history._replace(anomalous=np.frombuffer(anomalous, dtype=np.bool_), sources=tuple(sources))
+
+
+_BATCH = 4096
+
+
+def _read_recordings(recipe: Recipe, recording: Recording, files: Sequence[Path]) -> History:
+    """Messages through the stream's decoder: what the gateway would refuse is left out here too.
+
+    Raises:
+        HistoryError: a file cannot be read, or holds no reading; with the reasons why.
+    """
+    topic = TopicFilter(recording.topic, recipe.payload.others)
+    try:
+        decoder = decoder_for(recipe.payload, recipe.features, recording.device, topic, PayloadLimits(max_gap_s=recipe.window.max_gap_s))
+    except ValueError as error:
+        raise HistoryError(f"recipe {recipe.name}: history.recording.payload.{error}") from error
+    history = History([], [], [], np.zeros(0, dtype=np.bool_), ())
+    known: dict[str, list[Value]] = {}
+    sources = []
+    for path in files:
+        before = len(history.times)
+        explained: dict[str, str] = {}
+        messages = read_messages(path)
+        while batch := list(islice(messages, _BATCH)):
+            routed = [(message, device) for message in batch if (device := topic.match(message.topic)) is not None]
+            read = decoder.decode_batch([message for message, _ in routed], [device for _, device in routed])
+            explained = {**read.explained, **explained}
+            history.devices.extend(read.devices)
+            history.times.extend(read.times)
+            filled = zip(read.devices, read.values, strict=True)
+            history.values.extend(_hold(known, device, row) if decoder.merges else tuple(row) for device, row in filled)
+        if len(history.times) == before:
+            why = "; ".join(f"{reason}: {words}" for reason, words in explained.items()) or f"no message on {recording.topic}"
+            raise HistoryError(f"{path}: no readings in it: {why}")
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        sources.append(Source(name=path.name, sha256=digest, rows=len(history.times) - before))
+    return history._replace(anomalous=np.zeros(len(history.times), dtype=np.bool_), sources=tuple(sources))
+
+
+def _hold(known: dict[str, list[Value]], device: str, row: Sequence[Value]) -> tuple[Value, ...]:
+    """A partial reading with the device's last known values where it has none."""
+    last = known.setdefault(device, list(row))
+    for index, value in enumerate(row):
+        if value is not None and value == value:  # NaN is not itself
+            last[index] = value
+    return tuple(last)
 
 
 def _read_rows(table: Table, path: Path, reader: "_Reader", history: History, anomalous: bytearray) -> int:

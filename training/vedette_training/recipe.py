@@ -17,6 +17,7 @@ from vedette.contract.features import FeatureSpec, Number
 from vedette.contract.manifest import Name, Version
 from vedette.contract.payloads.spec import PayloadSpec, TimeField
 from vedette.contract.windows import WindowSpec
+from vedette.topics import TopicFilter
 from vedette_training.detectors import AnyDetector
 
 SHIPPED = Path(__file__).parent / "recipes"
@@ -75,18 +76,57 @@ class Label(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     normal: tuple[str, ...] = ("0",)
 
 
+class Recording(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How recorded messages are read: as a stream of agent.yaml, by the gateway's own decoder.
+
+    Attributes:
+        topic: The stream's; messages on other topics are left out.
+        payload: The stream's; where it maps no fields, the recipe's do.
+        device: Path of the device's name, where the topic does not name it.
+    """
+
+    topic: str
+    payload: PayloadSpec = PayloadSpec()
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            names_device = TopicFilter(self.topic).names_device
+        except ValueError as error:
+            raise ValueError(f'topic: {error}, got "{self.topic}"') from error
+        if names_device == (self.device is not None):
+            raise ValueError("device: name the device either in the topic, as {device}, or by a path in the payload")
+
+
+_NO_DEVICE = Device(name="-")
+_NO_TIME = EventTime(field="-")
+
+
 class History(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Tables of readings.
+    """Tables of readings, or recordings of messages.
 
     Attributes:
         files: Paths or globs, relative to the recipe's folder.
+        device: Of a table's row; needed where there is no `recording`.
+        time: Of a table's row; needed where there is no `recording`.
         label: None where nobody labelled them; all of it then counts as normal.
+        recording: Files are recordings (JSON lines with topic, payload and time), not tables.
     """
 
     files: tuple[str, ...] = ()
-    device: Device
-    time: EventTime
+    device: Device = _NO_DEVICE
+    time: EventTime = _NO_TIME
     label: Label | None = None
+    recording: Recording | None = None
+
+    def __post_init__(self) -> None:
+        for name, given in (("device", self.device is not _NO_DEVICE), ("time", self.time is not _NO_TIME)):
+            if self.recording is None and not given:
+                raise ValueError(f"{name}: missing, and it has no default")
+            if self.recording is not None and given:
+                raise ValueError(f"{name}: goes with tables: a recording's payloads and topics say it")
+        if self.recording is not None and self.label is not None:
+            raise ValueError("label: goes with tables: a recording has none")
 
 
 class Split(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -200,7 +240,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def payload(self) -> PayloadSpec:
-        """What the gateway's decoder is told about a row."""
+        """What the gateway's decoder is told."""
+        if recording := self.history.recording:
+            return msgspec.structs.replace(recording.payload, fields=recording.payload.fields or self.fields)
         return PayloadSpec(time=self.history.time.payload, fields=self.fields)
 
 

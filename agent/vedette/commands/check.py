@@ -1,6 +1,7 @@
 """`vedette check`."""
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -10,6 +11,8 @@ import msgspec
 
 from vedette import config
 from vedette.commands import add_config, needing_updates, parser
+from vedette.commands.listening import Heard, listen
+from vedette.contract.durations import parse_duration
 from vedette.contract.errors import ConfigError, VedetteError
 from vedette.mqtt import probe
 from vedette.pipeline import Pipeline
@@ -31,6 +34,14 @@ def check(arguments: Sequence[str]) -> int:
     options = parser("check", check.__doc__ or "")
     add_config(options)
     options.add_argument("--json", action="store_true", help="print JSON")
+    options.add_argument(
+        "--listen",
+        nargs="?",
+        const=10.0,
+        type=_seconds,
+        metavar="SECONDS",
+        help="listen to live telemetry for so long (10) and tell what each stream made of it",
+    )
     given = options.parse_args(arguments)
     agent = config.load(given.config)
     findings = []
@@ -38,9 +49,42 @@ def check(arguments: Sequence[str]) -> int:
         findings.append(finding)
         if not given.json:
             print(f"{'ok   ' if finding.ok else 'FAULT'}  {finding.what:8} {finding.detail}", flush=True)
+    heard: list[Heard] = []
+    if given.listen is not None and all(finding.ok for finding in findings):
+        heard = listen(
+            agent, given.listen, show=lambda line: print(line, end="", file=sys.stderr, flush=True) if sys.stderr.isatty() else None
+        )
+        findings.append(_listened(heard, given.listen))
+        if not given.json:
+            print(f"{'ok   ' if findings[-1].ok else 'FAULT'}  {'listen':8} {findings[-1].detail}")
+            print("\n".join(line for each in heard for line in each.lines(given.listen)))
     if given.json:
-        print(msgspec.json.encode([finding._asdict() for finding in findings]).decode())
+        told = [finding._asdict() for finding in findings]
+        print(
+            msgspec.json.encode(
+                told if given.listen is None else {"check": told, "heard": [each.facts(given.listen) for each in heard]}
+            ).decode()
+        )
     return 0 if all(finding.ok for finding in findings) else 1
+
+
+def _seconds(text: str) -> float:
+    seconds = parse_duration(text)
+    if not 0 < seconds <= 3600:
+        raise ValueError(text)
+    return seconds
+
+
+def _listened(heard: Sequence[Heard], seconds: float) -> Finding:
+    deaf = [each.name for each in heard if each.messages and not each.accepted]
+    total = sum(each.messages for each in heard)
+    if deaf:
+        return Finding("listen", False, f"nothing of what came for {', '.join(deaf)} could be used; the reasons are below")
+    return Finding(
+        "listen",
+        True,
+        f"{total} messages in {seconds:g} s" if total else f"no message in {seconds:g} s; do devices publish on these topics?",
+    )
 
 
 def _findings(agent: config.Config, file: str) -> Iterator[Finding]:

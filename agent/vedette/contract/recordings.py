@@ -49,6 +49,7 @@ class _Record(msgspec.Struct, kw_only=True):
     payload: msgspec.Raw = msgspec.Raw()
     payload_base64: str | None = None
     time: float | None = None
+    retain: bool = False
     receivedTimestamp: datetime | None = None  # noqa: N815 because it is the file's own key
 
 
@@ -164,7 +165,8 @@ def place(payload: dict[str, Any], path: str, value: object) -> None:
 
 
 def read_messages(path: Path) -> Iterator[Message]:
-    """Messages of a recording: JSON lines with `topic`, `payload` (JSON, or the payload's text) or `payload_base64`, and `time`.
+    """Messages of a recording: JSON lines with `topic`, `payload` (JSON, or the payload's text) or `payload_base64`, and `time`;
+    `retain` where the broker had kept it.
 
     A record without a time arrived with the one before it: real captures have such.
 
@@ -181,7 +183,7 @@ def read_messages(path: Path) -> Iterator[Message]:
                 try:
                     record = decoder.decode(line)
                     arrived = _arrival(record, arrived)
-                    yield Message(record.topic, _payload(record), arrived)
+                    yield Message(record.topic, _payload(record), arrived, record.retain)
                 except (msgspec.DecodeError, ValueError, RecursionError) as error:
                     raise HistoryError(f"{path}: line {number}: {error}") from error
     except OSError as error:
