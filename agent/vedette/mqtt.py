@@ -34,7 +34,7 @@ class Connection:
     Args:
         broker: As configured.
         client_id: Unless the broker's configuration names one.
-        status_topic: Where `online` is retained while subscribed, and `offline` otherwise.
+        status_topic: Where `online` is retained while subscribed, and `offline` otherwise; None for a client that publishes nothing.
         subscriptions: Filters and their QoS.
         on_message: Takes each message and whether the broker waits for its acknowledgement; called by the network's thread, so it must
             be quick and must not raise.
@@ -45,7 +45,7 @@ class Connection:
         self,
         broker: Broker,
         client_id: str,
-        status_topic: str,
+        status_topic: str | None,
         subscriptions: Sequence[tuple[str, int]],
         on_message: Callable[[Message, bool], None],
         on_progress: Callable[[], None],
@@ -57,7 +57,8 @@ class Connection:
         self._client = paho.Client(
             CallbackAPIVersion.VERSION2, client_id=broker.client_id or client_id, protocol=_PROTOCOLS[broker.protocol]
         )
-        self._client.will_set(status_topic, "offline", qos=1, retain=True)
+        if status_topic is not None:
+            self._client.will_set(status_topic, "offline", qos=1, retain=True)
         self._client.reconnect_delay_set(1, _LONGEST_RETRY_S)
         self._client.on_connect = self._connected
         self._client.on_connect_fail = self._not_reached
@@ -99,7 +100,7 @@ class Connection:
 
     def stop(self, timeout_s: float = 5.0) -> None:
         """Say `offline`, disconnect and end the network's thread."""
-        if self._client.is_connected():
+        if self._status_topic is not None and self._client.is_connected():
             farewell = self._client.publish(self._status_topic, "offline", qos=1, retain=True)
             deadline = time.monotonic() + timeout_s
             # Where the connection went down in between, is_published would raise; the last will says offline then.
@@ -119,7 +120,8 @@ class Connection:
         if refusal := explain_grants(self._subscriptions, reasons):
             self._say(f"{self._address} {refusal}")
             return
-        client.publish(self._status_topic, "online", qos=1, retain=True)
+        if self._status_topic is not None:
+            client.publish(self._status_topic, "online", qos=1, retain=True)
         self._said = None
         self._on_progress()
         log.info("connected to %s, subscribed to %s", self._address, ", ".join(name for name, _ in self._subscriptions))
@@ -140,7 +142,7 @@ class Connection:
             topic = message.topic
         except UnicodeDecodeError:
             topic = ""  # no stream's topic: it is counted as unmatched
-        self._on_message(Message(topic, bytes(message.payload), time.time()), message.qos > 0)
+        self._on_message(Message(topic, bytes(message.payload), time.time(), message.retain), message.qos > 0)
 
     def _say(self, what: str) -> None:
         """Log a degraded state once, not at every retry."""

@@ -125,7 +125,7 @@ class StreamPipeline:
     def _decode(self, devices: Sequence[str], messages: Sequence[Message]) -> list[Reading]:
         readings = []
         decode = self.decoder.decode
-        for device, (_, payload, arrived) in zip(devices, messages, strict=True):
+        for device, (_, payload, arrived, _) in zip(devices, messages, strict=True):
             try:
                 if len(payload) > self._max_payload:
                     raise ReadingError("too_long", f"{len(payload)} bytes")

@@ -13,6 +13,7 @@ from vedette.alerts import Alert
 from vedette.commands import add_config, parser
 from vedette.contract.documents import blaming
 from vedette.pipeline import Pipeline
+from vedette.progress import Progress
 from vedette.replay import messages_of
 from vedette.replay import replay as replay_messages
 from vedette.scorelog import ScoreLog
@@ -24,7 +25,7 @@ def replay(arguments: Sequence[str]) -> int:
     """Take recorded telemetry through the agent's own path and show what would have fired."""
     options = parser("replay", replay.__doc__ or "")
     add_config(options)
-    options.add_argument("files", nargs="+", type=Path, metavar="FILE", help="recordings (.jsonl) or tables (.csv), in this order")
+    options.add_argument("files", nargs="+", type=Path, metavar="FILE", help="recordings (.jsonl) or tables (.csv), also packed (.gz)")
     options.add_argument("--stream", help="the stream that a table's rows belong to (needed where there are several)")
     options.add_argument("--device", help="a table's column of device names, or its one device's name (default: device, else the file's)")
     options.add_argument("--scores", type=Path, metavar="FILE", help="write every window's score to FILE, as JSON lines")
@@ -34,14 +35,18 @@ def replay(arguments: Sequence[str]) -> int:
     with blaming(given.config):
         pipeline = Pipeline(agent, Store(Path(agent.state_dir), signed_only=agent.updates is not None).open_live)
     topics = AgentTopics(agent.prefix, agent.gateway)
-    messages = chain.from_iterable(messages_of(path, agent, given.stream, given.device) for path in given.files)
+    read = _Read(given.files)
+    messages = chain.from_iterable(messages_of(path, agent, given.stream, given.device, read.advance) for path in given.files)
     with ExitStack() as stack:
         write_scores = stack.enter_context(ScoreLog(given.scores)).write if given.scores else None
         for outcome in replay_messages(pipeline, messages):
             if write_scores:
                 write_scores(outcome.scores)
+            if outcome.alerts:
+                read.progress.clear()
             for alert in outcome.alerts:
                 print(_as_json(alert, topics) if given.json else line(alert))
+        read.progress.clear()
     if given.json:
         print(msgspec.json.encode(pipeline.stats()).decode())
     else:
@@ -61,3 +66,16 @@ def line(alert: Alert) -> str:
 
 def _as_json(alert: Alert, topics: AgentTopics) -> str:
     return msgspec.json.encode({"topic": topics.alert(alert.stream, alert.device), "payload": alert}).decode()
+
+
+class _Read:
+    """How much of some files was read, for a line on a terminal."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._total = sum(path.stat().st_size for path in files if path.is_file())
+        self._done = 0
+        self.progress = Progress(sys.stderr, lambda: f"replay {self._done / max(1, self._total):4.0%} of {self._total / 1e6:.1f} MB")
+
+    def advance(self, count: int) -> None:
+        self._done += count
+        self.progress.show()

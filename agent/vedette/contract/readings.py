@@ -27,11 +27,14 @@ _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 
 
 class Message(NamedTuple):
-    """What a broker delivered or a recording held. `arrived` is in epoch seconds."""
+    """What a broker delivered or a recording held. `arrived` is in epoch seconds; `retained`, whether the broker had kept it for whoever
+    subscribes.
+    """
 
     topic: str
     payload: bytes
     arrived: float
+    retained: bool = False
 
 
 class Reading(NamedTuple):
