@@ -78,10 +78,8 @@ def test_a_recording_replays_as_the_agent_saw_it_byte_for_byte(tmp_path: Path, b
     done = vedette("replay", "--json", "-c", config, "--scores", tmp_path / "replay.jsonl", day)
     assert done.returncode == 0, done.stderr
     *lines, last = done.stdout.encode().splitlines()
-    replayed = [
-        (line["topic"], bytes(line["payload"])) for line in msgspec.json.Decoder(dict[str, msgspec.Raw]).decode_lines(b"\n".join(lines))
-    ]
-    replayed = [(msgspec.json.decode(topic, type=str), payload) for topic, payload in replayed]
+    records = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode_lines(b"\n".join(lines))
+    replayed = [(msgspec.json.decode(record["topic"], type=str), bytes(record["payload"])) for record in records]
     for topic in {topic for topic, _ in live + replayed}:
         assert [payload for t, payload in live if t == topic] == [payload for t, payload in replayed if t == topic]
     assert len(live) == len(replayed) >= 12
