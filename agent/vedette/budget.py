@@ -1,0 +1,230 @@
+"""A threshold from a budget: where a recording would have given so many alerts a day, and which.
+
+Rules this module keeps: no clock and no I/O; the agent's own Judge decides, over the scores of the recording again, by the rules that the
+agent has; a threshold that is proposed was judged at just that value.
+"""
+
+import math
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+
+import msgspec
+import numpy as np
+
+from vedette.alerts import Alert, Judge, Model
+from vedette.config import Alerts
+from vedette.pipeline import Score
+
+LOWEST = 0.5
+"""Below half of its threshold a model says little: no lower one is proposed."""
+
+_STEP = 0.95
+_DAY_S = 86400.0
+
+
+class Summary:
+    """What a recording came to, counted as it is replayed.
+
+    Attributes:
+        windows: That were scored.
+        alerts: New ones.
+    """
+
+    def __init__(self) -> None:
+        self.windows = self.alerts = 0
+        self._first, self._last = math.inf, -math.inf
+        self._devices: set[tuple[str, str]] = set()
+
+    def add(self, scores: Sequence[Score], alerts: Sequence[Alert]) -> None:
+        """Take note of a batch."""
+        self.windows += len(scores)
+        self.alerts += sum(alert.type == "new" for alert in alerts)
+        for score in scores:
+            self._devices.add((score.stream, score.device))
+            self._first, self._last = min(self._first, score.time), max(self._last, score.time)
+
+    @property
+    def days(self) -> float:
+        """From the first window to the last, rounded up to a hundredth: a day of a reading a minute is a day, not one minute less."""
+        return max(1, math.ceil((self._last - self._first) / _DAY_S * 100)) / 100 if self.windows else 0.0
+
+    def document(self) -> dict[str, object]:
+        """For scripts; times in epoch seconds."""
+        return {
+            "first": self._first if self.windows else None,
+            "last": self._last if self.windows else None,
+            "days": self.days,
+            "devices": len(self._devices),
+            "windows": self.windows,
+            "alerts": self.alerts,
+            "alerts_per_day": round(self.alerts / self.days, 3) if self.windows else None,
+        }
+
+    def words(self) -> str:
+        """For people."""
+        if not self.windows:
+            return "no window was full: nothing was scored"
+        first, last = (f"{datetime.fromtimestamp(t, UTC):%Y-%m-%d %H:%M}" for t in (self._first, self._last))
+        return (
+            f"{first} to {last} ({self.days:g} days), {len(self._devices)} devices, {self.windows} windows, "
+            f"{self.alerts} alerts ({self.alerts / self.days:.3g} a day)"
+        )
+
+
+class Proposal(msgspec.Struct, frozen=True, kw_only=True):
+    """The lowest threshold that keeps to the budget.
+
+    Attributes:
+        stream: None where it is one threshold for all streams together.
+        threshold: In units of the score.
+        alerts: New ones that it would have given, all devices together.
+    """
+
+    stream: str | None
+    threshold: float
+    alerts: int
+
+
+class Budget(msgspec.Struct, frozen=True, kw_only=True):
+    """What keeps to a budget.
+
+    Attributes:
+        per_day: New alerts a day, all devices together, that were allowed.
+        days: That the recording lasts.
+        streams: Of each stream, as if it were alone.
+        all: One threshold for all of them.
+        alerts: Those that `all` would have given, in order of time.
+    """
+
+    per_day: float
+    days: float
+    streams: tuple[Proposal, ...]
+    all: Proposal
+    alerts: tuple[Alert, ...]
+
+    def lines(self) -> list[str]:
+        """For people, but for the alerts."""
+        allowed = f"at most {self.per_day:g} new alerts a day of all devices, in {self.days:g} days"
+        streams = [self._line(proposal) for proposal in self.streams] if len(self.streams) > 1 else []
+        advice = ["in agent.yaml:", "  alerts:", f"    threshold: {self.all.threshold:g}"]
+        return [f"budget: {allowed}", *streams, self._line(self.all), *advice]
+
+    def _line(self, proposal: Proposal) -> str:
+        lowest = " (no lower threshold is looked at)" if proposal.threshold == LOWEST else ""
+        per_day = proposal.alerts / self.days
+        return (
+            f"{proposal.stream or 'all streams'}: threshold {proposal.threshold:g}: {proposal.alerts} alerts, {per_day:.3g} a day{lowest}"
+        )
+
+
+class ScoreHistory:
+    """Every score of a recording, 24 bytes a window.
+
+    Args:
+        rules: The agent's.
+        gateway: Its name.
+        models: Of each stream, by its name.
+    """
+
+    def __init__(self, rules: Alerts, gateway: str, models: Mapping[str, Model]) -> None:
+        self._streams = {name: _Stream(rules, gateway, name, model) for name, model in models.items()}
+
+    def add(self, scores: Iterable[Score]) -> None:
+        """Append scores, in the order in which they were judged."""
+        for stream, device, time, score in scores:
+            self._streams[stream].add(device, time, score)
+
+    def find(self, per_day: float, days: float) -> Budget:
+        """Find the lowest thresholds that keep to a budget, coming from above.
+
+        A still lower one may give fewer alerts again, where episodes flow into one: that would be no way to keep to a budget.
+
+        Args:
+            per_day: New alerts a day, all devices together.
+            days: That the recording lasts.
+        """
+        most = math.floor(per_day * days + 1e-9)
+        streams = list(self._streams.values())
+        proposals = [_propose(name, [stream], most) for name, stream in self._streams.items() if len(stream)]
+        together = _propose(None, streams, most)
+        alerts = [alert for stream in streams for alert in stream.judge(together.threshold)]
+        return Budget(
+            per_day=per_day,
+            days=days,
+            streams=tuple(proposals),
+            all=together,
+            alerts=tuple(sorted(alerts, key=lambda alert: (alert.time, alert.stream, alert.device))),
+        )
+
+
+class _Stream:
+    """One stream's scores, and a judge's verdict on them at any threshold."""
+
+    def __init__(self, rules: Alerts, gateway: str, name: str, model: Model) -> None:
+        self._rules, self._gateway, self._name, self._model = rules, gateway, name, model
+        self._numbers: dict[str, int] = {}
+        self._device, self._times, self._scores = array("q"), array("d"), array("d")
+
+    def __len__(self) -> int:
+        return len(self._scores)
+
+    def add(self, device: str, time: float, score: float) -> None:
+        self._device.append(self._numbers.setdefault(device, len(self._numbers)))
+        self._times.append(time)
+        self._scores.append(score)
+
+    def highest(self) -> float:
+        return max(self._scores, default=0.0)
+
+    def judge(self, threshold: float) -> list[Alert]:
+        """All alerts at a threshold. Devices that could raise none are left out, which changes nothing for the others."""
+        scores, device = np.frombuffer(self._scores), np.frombuffer(self._device, dtype=np.int64)
+        if not len(scores):
+            return []
+        over = np.bincount(device[scores >= threshold], minlength=len(self._numbers))
+        chosen = np.flatnonzero((over >= self._rules.raise_.m)[device]).tolist()
+        # A score of 1.0 is the threshold to a judge: scaled, any other is.
+        rules = msgspec.structs.replace(self._rules, critical=self._rules.critical / threshold)
+        judge = Judge(rules, self._gateway, self._name, self._model, len(self._numbers))
+        names = list(self._numbers)
+        found: list[Alert] = []
+        for place in chosen:
+            found += judge.judge(names[self._device[place]], self._times[place], self._scores[place] / threshold)
+        return [
+            msgspec.structs.replace(alert, score=round(alert.score * threshold, 4), peak=round(alert.peak * threshold, 4))
+            for alert in found
+        ]
+
+    def count(self, threshold: float) -> int:
+        return sum(alert.type == "new" for alert in self.judge(threshold))
+
+
+def _propose(name: str | None, streams: Sequence[_Stream], most: int) -> Proposal:
+    def count(threshold: float) -> int:
+        return sum(stream.count(threshold) for stream in streams)
+
+    good = _rounded_up(max(LOWEST, *(stream.highest() for stream in streams)) * 1.001)
+    bad = good
+    while good > LOWEST:
+        bad = max(LOWEST, _rounded_up(good * _STEP) if _rounded_up(good * _STEP) < good else good - _grain(good))
+        if count(bad) > most:
+            break
+        good = bad
+    # Between the two, on values that are short to write.
+    while good - bad > 1.5 * _grain(good):
+        middle = _rounded_up((good + bad) / 2)
+        if middle >= good:
+            break
+        good, bad = (good, middle) if count(middle) > most else (middle, bad)
+    return Proposal(stream=name, threshold=good, alerts=count(good))
+
+
+def _grain(value: float) -> float:
+    """A hundredth, or for large values the third digit."""
+    return max(0.01, 10.0 ** (math.floor(math.log10(value)) - 2))
+
+
+def _rounded_up(value: float) -> float:
+    grain = _grain(value)
+    return round(math.ceil(round(value / grain, 6)) * grain, 6)
