@@ -14,7 +14,7 @@ import numpy as np
 
 from vedette.alerts import Alert, Judge, Model
 from vedette.config import Alerts
-from vedette.pipeline import Score
+from vedette.pipeline import Scored
 
 LOWEST = 0.5
 """Below half of its threshold a model says little: no lower one is proposed."""
@@ -36,13 +36,14 @@ class Summary:
         self._first, self._last = math.inf, -math.inf
         self._devices: set[tuple[str, str]] = set()
 
-    def add(self, scores: Sequence[Score], alerts: Sequence[Alert]) -> None:
+    def add(self, scored: Sequence[Scored], alerts: Sequence[Alert]) -> None:
         """Take note of a batch."""
-        self.windows += len(scores)
         self.alerts += sum(alert.type == "new" for alert in alerts)
-        for score in scores:
-            self._devices.add((score.stream, score.device))
-            self._first, self._last = min(self._first, score.time), max(self._last, score.time)
+        for stream, devices, times, _ in scored:
+            if devices:
+                self.windows += len(devices)
+                self._devices.update((stream, device) for device in set(devices))
+                self._first, self._last = min(self._first, float(times.min())), max(self._last, float(times.max()))
 
     @property
     def days(self) -> float:
@@ -130,10 +131,10 @@ class ScoreHistory:
     def __init__(self, rules: Alerts, gateway: str, models: Mapping[str, Model]) -> None:
         self._streams = {name: _Stream(rules, gateway, name, model) for name, model in models.items()}
 
-    def add(self, scores: Iterable[Score]) -> None:
+    def add(self, scored: Iterable[Scored]) -> None:
         """Append scores, in the order in which they were judged."""
-        for stream, device, time, score in scores:
-            self._streams[stream].add(device, time, score)
+        for some in scored:
+            self._streams[some.stream].add(some)
 
     def find(self, per_day: float, days: float) -> Budget:
         """Find the lowest thresholds that keep to a budget, coming from above.
@@ -169,10 +170,11 @@ class _Stream:
     def __len__(self) -> int:
         return len(self._scores)
 
-    def add(self, device: str, time: float, score: float) -> None:
-        self._device.append(self._numbers.setdefault(device, len(self._numbers)))
-        self._times.append(time)
-        self._scores.append(score)
+    def add(self, scored: Scored) -> None:
+        numbers = self._numbers
+        self._device.extend(numbers.setdefault(device, len(numbers)) for device in scored.devices)
+        self._times.extend(scored.times.tolist())
+        self._scores.extend(scored.scores.tolist())
 
     def highest(self) -> float:
         return max(self._scores, default=0.0)

@@ -1,7 +1,7 @@
 """The path of a reading, in order: message, reading, window, score, alert. Live telemetry and recordings walk this same path.
 
 Rules this module keeps: no I/O and no clock; what one stream or device sends never stops another; every message is accounted for: per
-stream, received = readings + rejected, and readings = scored + waiting + late + failed.
+stream, received = readings + rejected, and readings = scored + waiting + held + late + failed.
 """
 
 import functools
@@ -11,32 +11,42 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 
 from vedette.alerts import Alert, Judge, Model
-from vedette.config import Config, Stream
+from vedette.config import Config, Limits, Stream
 from vedette.contract.bundle import Bundle
+from vedette.contract.devices import Devices, Placed
 from vedette.contract.errors import ConfigError, ReadingError, ScoreError
 from vedette.contract.manifest import Manifest
-from vedette.contract.readings import JsonDecoder, Message, Reading
-from vedette.contract.scores import Scorer
-from vedette.detector import Detector, Scored
+from vedette.contract.readings import JsonDecoder, Message, Readings
+from vedette.contract.scores import Scorer, Scores
+from vedette.contract.windows import Times
+from vedette.detector import Detector, Windowed
 
 log = logging.getLogger(__name__)
 
 
-class Score(NamedTuple):
-    """One window's score; `time` is its last reading's, epoch seconds."""
+class Scored(NamedTuple):
+    """Windows of one stream and their scores, in order.
+
+    Attributes:
+        stream: Its name.
+        devices: Name of each window's device.
+        times: float64 `(n,)`: event time of each window's last row, epoch seconds.
+        scores: float32 `(n,)`.
+    """
 
     stream: str
-    device: str
-    time: float
-    score: float
+    devices: list[str]
+    times: Times
+    scores: Scores
 
 
 class Outcome(NamedTuple):
-    """What came of a batch: every window's score and the alerts, each in order."""
+    """What came of a batch: every window's score, stream by stream, and the alerts in order."""
 
-    scores: list[Score]
+    scored: list[Scored]
     alerts: list[Alert]
 
 
@@ -48,7 +58,7 @@ class StreamPipeline:
         decoder: Takes payloads of this stream apart for this model.
         judge: Decides on alerts.
         detector: Scores with the model.
-        max_payload: In bytes; a longer one is refused.
+        limits: Caps on devices and payloads.
         explains: Whether alerts get their reasons, which take some scoring.
 
     Attributes:
@@ -56,16 +66,17 @@ class StreamPipeline:
     """
 
     def __init__(
-        self, stream: Stream, decoder: JsonDecoder, judge: Judge, detector: Detector, max_payload: int, *, explains: bool = True
+        self, stream: Stream, decoder: JsonDecoder, judge: Judge, detector: Detector, limits: Limits, *, explains: bool = True
     ) -> None:
         self.name = stream.name
         self.filter = stream.filter
         self.decoder = decoder
         self.judge = judge
         self.detector = detector
+        self.devices = Devices(limits.devices)
         self.counts: Counter[str] = Counter()
         self._before: Counter[str] = Counter()
-        self._max_payload = max_payload
+        self._max_payload = limits.payload
         self._explains = explains
 
     def adopt(self, other: "StreamPipeline") -> None:
@@ -73,6 +84,13 @@ class StreamPipeline:
         where both models look at the same features in the same windows.
         """
         counted = self._model_counts()
+        # Both have seen the same messages; a model that maps other fields may know devices that this one refused.
+        recent = other.devices.recent()
+        to = np.zeros(len(recent), dtype=np.intp)
+        for part in self.devices.place([other.devices.names[slot] for slot in recent.tolist()]):
+            self._forget(part)
+            to[recent[part.readings]] = part.slots
+        other.detector.move(to)
         other.detector.take_over(self.detector)
         self.detector, self.decoder = other.detector, other.decoder
         self.judge.model = other.judge.model
@@ -82,17 +100,13 @@ class StreamPipeline:
 
     def process(self, devices: Sequence[str], messages: Sequence[Message]) -> Outcome:
         """Take messages of this stream, each with the device that its topic names, all the way."""
+        outcome = Outcome([], [])
         readings = self._decode(devices, messages)
-        if not readings:
-            return Outcome([], [])
-        try:
-            scored = self.detector.score(readings)
-        except ScoreError as error:
-            # The windower took the readings in, so only their verdicts are lost: say so and go on.
-            log.warning("stream %s: a batch could not be scored: %s", self.name, error)
-            return Outcome([], [])
-        self.counts["scored"] += len(scored.positions)
-        return self._judge(readings, scored)
+        for part in self.devices.place(readings.devices):
+            self._forget(part)
+            self._take(readings, part, outcome)
+        self.counts["alerts"] += len(outcome.alerts)
+        return outcome
 
     @property
     def failed(self) -> int:
@@ -104,12 +118,11 @@ class StreamPipeline:
         model = self._model_counts()
         return {
             **{name: self.counts[name] for name in ("received", "readings", "scored")},
-            "waiting": model["waiting"],
-            "late": model["late"],
+            **{name: model[name] for name in ("waiting", "held", "late")},
             "failed": self.failed,
-            "devices": len(self.detector.windower),
+            "devices": len(self.devices),
             "restarted": model["restarted"],
-            "evicted": model["evicted"],
+            "evicted": self.devices.evicted,
             "alerts": self.counts["alerts"],
             "open": self.judge.open_alerts(),
             "shifted": self.detector.adapter.shifted(),
@@ -122,35 +135,50 @@ class StreamPipeline:
         now = self.detector.counts()
         return {name: now.get(name, 0) + self._before[name] for name in {**now, **self._before}}
 
-    def _decode(self, devices: Sequence[str], messages: Sequence[Message]) -> list[Reading]:
-        readings = []
+    def _decode(self, devices: Sequence[str], messages: Sequence[Message]) -> Readings:
+        readings = Readings()
         decode = self.decoder.decode
         for device, (_, payload, arrived, _) in zip(devices, messages, strict=True):
             try:
                 if len(payload) > self._max_payload:
                     raise ReadingError("too_long", f"{len(payload)} bytes")
-                readings.append(decode(payload, arrived=arrived, device=device))
+                reading = decode(payload, arrived=arrived, device=device)
             except ReadingError as error:
                 self.counts[f"rejected.{error.reason}"] += 1
+                continue
+            readings.devices.append(reading.device)
+            readings.times.append(reading.time)
+            readings.values.append(reading.values)
         self.counts["received"] += len(messages)
-        self.counts["readings"] += len(readings)
+        self.counts["readings"] += len(readings.times)
         return readings
 
-    def _judge(self, readings: Sequence[Reading], scored: Scored) -> Outcome:
-        scores, alerts = [], []
-        for window, position in enumerate(scored.positions):
-            reading = readings[position]
-            score = float(scored.scores[window])
-            scores.append(Score(self.name, reading.device, reading.time, score))
-            for alert in self.judge.judge(reading.device, reading.time, score):
-                wants_reasons = self._explains and alert.type != "end"
-                alerts.append(self._explained(alert, scored, window) if wants_reasons else alert)
-        self.counts["alerts"] += len(alerts)
-        return Outcome(scores, alerts)
+    def _forget(self, part: Placed) -> None:
+        """Forget the devices that gave way."""
+        if len(part.evicted):
+            self.detector.reset(part.evicted)
 
-    def _explained(self, alert: Alert, scored: Scored, window: int) -> Alert:
+    def _take(self, readings: Readings, part: Placed, outcome: Outcome) -> None:
+        """Window, score and judge some readings of a batch."""
+        times = np.array(readings.times[part.readings], dtype=np.float64)
+        windowed = self.detector.window(part.slots, times, readings.values[part.readings])
         try:
-            causes = self.detector.explain(scored.windows[window], scored.raw[scored.positions[window]])
+            scores = self.detector.score(windowed)
+        except ScoreError as error:
+            # The windows are kept, so only their verdicts are lost: say so and go on.
+            log.warning("stream %s: a batch could not be scored: %s", self.name, error)
+            return
+        self.counts["scored"] += len(scores)
+        devices = [self.devices.names[slot] for slot in windowed.batch.slots.tolist()]
+        outcome.scored.append(Scored(self.name, devices, windowed.times, scores))
+        for window, (device, time, score) in enumerate(zip(devices, windowed.times.tolist(), scores.tolist(), strict=True)):
+            for alert in self.judge.judge(device, time, score):
+                wants_reasons = self._explains and alert.type != "end"
+                outcome.alerts.append(self._explained(alert, windowed, window) if wants_reasons else alert)
+
+    def _explained(self, alert: Alert, windowed: Windowed, window: int) -> Alert:
+        try:
+            causes = self.detector.explain(windowed.batch.windows[window], windowed.raw[window])
         except ScoreError as error:
             # An alert without its reasons is worth more than none.
             log.warning("stream %s: an alert could not be explained: %s", self.name, error)
@@ -208,8 +236,8 @@ class Pipeline:
             decoder = _decoder(index, stream, bundle.manifest)
             model = Model(name=bundle.manifest.name, version=bundle.manifest.version)
             judge = Judge(config.alerts, config.gateway, stream.name, model, limits.devices)
-            detector = Detector(bundle, scorer, limits.devices)
-            self.streams.append(StreamPipeline(stream, decoder, judge, detector, limits.payload, explains=explains))
+            detector = Detector(bundle, scorer)
+            self.streams.append(StreamPipeline(stream, decoder, judge, detector, limits, explains=explains))
         self._route = functools.lru_cache(maxsize=2 * limits.devices)(self._find_route)
 
     def adopt(self, other: "Pipeline") -> None:
@@ -229,7 +257,7 @@ class Pipeline:
                 devices[index].append(device)
                 batches[index].append(message)
         outcomes = [s.process(d, b) for s, d, b in zip(self.streams, devices, batches, strict=True) if b]
-        return Outcome([s for o in outcomes for s in o.scores], [a for o in outcomes for a in o.alerts])
+        return Outcome([s for o in outcomes for s in o.scored], [a for o in outcomes for a in o.alerts])
 
     def stats(self) -> dict[str, object]:
         """Counters of every stream by its name."""

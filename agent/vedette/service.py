@@ -21,7 +21,7 @@ from vedette.health import ServiceManager, resident_bytes
 from vedette.inbox import Inbox
 from vedette.mqtt import Connection
 from vedette.outbox import Outbox
-from vedette.pipeline import Outcome, Score
+from vedette.pipeline import Outcome, Scored
 from vedette.rollout import Rollout
 from vedette.spool import Spool
 from vedette.state import DeviceState, StateBoard
@@ -34,7 +34,7 @@ MAX_BATCH = 1024
 LINGER_S = 0.005
 IDLE_S = 0.2
 
-ScoreSink = Callable[[Sequence[Score]], None]
+ScoreSink = Callable[[Sequence[Scored]], None]
 
 
 class Service:
@@ -109,7 +109,7 @@ class Service:
         if messages:
             outcome = self._rollout.process(messages)
             if self._on_scores:
-                self._on_scores(outcome.scores)
+                self._on_scores(outcome.scored)
             self._outbox.add(outcome.alerts)
             self._publish_states(outcome)
         self._outbox.deliver()
@@ -133,10 +133,9 @@ class Service:
         self._inbox.put(message, may_wait=acknowledged)
 
     def _publish_states(self, outcome: Outcome) -> None:
-        for score in self._board.due(outcome.scores, outcome.alerts, time.monotonic()):
-            alert = self._judges[score.stream].open_alert(score.device)
-            state = DeviceState(score=round(score.score, 4), time=score.time, alert=alert)
-            self._connection.publish(self._topics.state(score.stream, score.device), msgspec.json.encode(state), retain=True)
+        for stream, device, at, score in self._board.due(outcome, time.monotonic()):
+            state = DeviceState(score=round(score, 4), time=at, alert=self._judges[stream].open_alert(device))
+            self._connection.publish(self._topics.state(stream, device), msgspec.json.encode(state), retain=True)
 
     def _publish_reports(self) -> None:
         for report in self._rollout.due_reports():

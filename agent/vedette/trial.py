@@ -13,7 +13,7 @@ import numpy as np
 from vedette.alerts import Alert
 from vedette.config import TrialLength
 from vedette.contract.readings import Message
-from vedette.pipeline import Outcome, Pipeline, Score
+from vedette.pipeline import Outcome, Pipeline, Scored
 
 MIN_WINDOWS = 50
 """Fewer say nothing of a distribution: a trial by the clock goes on until there are so many."""
@@ -101,9 +101,9 @@ class Trial:
     def process(self, messages: Sequence[Message], live: Outcome) -> Outcome:
         """Let the candidate take messages that the live model has taken, count what both made of them, and return what it found."""
         found = self.pipeline.process(messages)
-        self._candidate.add(found.scores, found.alerts)
+        self._candidate.add(found.scored, found.alerts)
         if self._candidate.windows:  # until its first window is full there is nothing to compare
-            self._live.add((s for s in live.scores if s.stream in self._streams), (a for a in live.alerts if a.stream in self._streams))
+            self._live.add((s for s in live.scored if s.stream in self._streams), (a for a in live.alerts if a.stream in self._streams))
         return found
 
     def verdict(self, now: float) -> Verdict | None:
@@ -154,7 +154,7 @@ class Trial:
         return None
 
     def _flood(self, one: Tally, two: Tally) -> str | None:
-        devices = sum(len(stream.detector.windower) for stream in self.pipeline.streams)
+        devices = sum(len(stream.devices) for stream in self.pipeline.streams)
         if one.alerts > max(SPARE_ALERTS, SPARE_ALERTS_A_DEVICE * devices) + TIMES * two.alerts:
             return f"flood: {one.alerts} alerts where {two.version} raised {two.alerts}"
         if one.windows >= MIN_WINDOWS and one.over > SPARE_SHARE + TIMES * two.over:
@@ -171,9 +171,9 @@ class _Count:
         self.bins = np.zeros(len(_EDGES) - 1, dtype=np.int64)
         self.lowest, self.highest = np.inf, -np.inf
 
-    def add(self, scores: Iterable[Score], alerts: Iterable[Alert]) -> None:
+    def add(self, scored: Iterable[Scored], alerts: Iterable[Alert]) -> None:
         self._alerts += sum(alert.type == "new" for alert in alerts)
-        found = np.array([score.score for score in scores])
+        found = np.concatenate([[], *(some.scores for some in scored)])
         if not len(found):
             return
         self.windows += len(found)

@@ -82,7 +82,7 @@ class _Recorder:
     Args:
         agent: Whose broker it is.
         subscriptions: Filters and their QoS.
-        seconds: For how long; None until `stop`.
+        seconds: For how long from when the broker has granted the subscriptions; None until `stop`.
     """
 
     def __init__(self, agent: Config, subscriptions: list[tuple[str, int]], seconds: float | None) -> None:
@@ -95,6 +95,7 @@ class _Recorder:
         self._stop = threading.Event()
         self._topics: set[str] = set()
         self._bytes = 0
+        self._began: float | None = None
         self._took_s = 0.0
 
     def stop(self) -> None:
@@ -110,15 +111,15 @@ class _Recorder:
             ConfigError: a credential cannot be read.
         """
         connection = Connection(
-            self.broker, self.client_id, None, self.subscriptions, on_message=self._receive, on_progress=self._inbox.wake
+            self.broker, self.client_id, None, self.subscriptions, on_message=self._receive, on_progress=self._subscribed
         )
         progress = Progress(sys.stderr, lambda: self.text(writer))
-        began = flushed = time.monotonic()
+        flushed = time.monotonic()
         connection.start()
         try:
-            while not self._stop.is_set() and (self._seconds is None or time.monotonic() - began < self._seconds):
+            while not self._stop.is_set() and (self._seconds is None or self._took_s < self._seconds):
                 self._write(writer, self._inbox.take(_BATCH, _IDLE_S, 0.005))
-                self._took_s = time.monotonic() - began
+                self._took_s = time.monotonic() - self._began if self._began is not None else 0.0
                 if time.monotonic() - flushed >= _FLUSH_S:
                     flushed = time.monotonic()
                     writer.flush()
@@ -143,6 +144,10 @@ class _Recorder:
         """What was recorded, for people."""
         lost = f", {self._inbox.dropped} lost: the disk is too slow" if self._inbox.dropped else ""
         return f"{writer.messages} messages on {len(self._topics)} topics, {self._bytes / 1e6:.1f} MB, in {self._took_s:.0f} s{lost}"
+
+    def _subscribed(self) -> None:
+        if self._began is None:
+            self._began = time.monotonic()
 
     def _receive(self, message: Message, acknowledged: bool) -> None:
         self._inbox.put(message, may_wait=acknowledged)

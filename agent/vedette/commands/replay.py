@@ -52,10 +52,10 @@ def replay(arguments: Sequence[str]) -> int:
         write_scores = stack.enter_context(ScoreLog(given.scores)).write if given.scores else None
         for outcome in replay_messages(pipeline, beside.listen(messages) if beside else messages):
             if write_scores:
-                write_scores(outcome.scores)
-            summary.add(outcome.scores, outcome.alerts)
+                write_scores(outcome.scored)
+            summary.add(outcome.scored, outcome.alerts)
             if history:
-                history.add(outcome.scores)
+                history.add(outcome.scored)
             if beside:
                 beside.take(outcome)
             show(outcome.alerts)

@@ -56,7 +56,7 @@ class Placed(NamedTuple):
     Attributes:
         readings: Which of the batch.
         slots: int `(n,)`.
-        evicted: Slots that changed hands, int `(e,)`: whatever is remembered of them is to be forgotten before these readings are looked at.
+        evicted: Slots that changed hands, int `(e,)`: what is remembered of them is to be forgotten before these readings are looked at.
         forgotten: Whose they were.
     """
 
@@ -92,6 +92,10 @@ class Devices:
     def slot(self, device: str) -> int | None:
         """A device's slot, if it has one."""
         return self._slots.get(device)
+
+    def recent(self) -> Slots:
+        """All slots, that of the device least recently heard of first."""
+        return self._heard.values[: len(self.names)].argsort()
 
     def place(self, devices: Sequence[str]) -> Iterator[Placed]:
         """Find slots for readings' devices, in order. Each part is to be dealt with before the next is asked for.

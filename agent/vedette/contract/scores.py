@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vedette.contract.adaptation import Adaptation, Adapter
+from vedette.contract.devices import PerDevice, Slots, grouped
 from vedette.contract.errors import ScoreError
 from vedette.contract.features import Rows
 from vedette.contract.windows import Batch, decay
@@ -199,7 +200,7 @@ class Smoother:
     def __init__(self, half_lives: Sequence[float | None]) -> None:
         self._smooths = any(half_life is not None for half_life in half_lives)
         self._weights = np.array([1.0 if half_life is None else decay(half_life) for half_life in half_lives])
-        self._averages = np.zeros((0, len(half_lives)))
+        self._averages = PerDevice(np.full(len(half_lives), np.nan))
 
     def smooth(self, raw: RawScores, batch: Batch) -> RawScores:
         """Take a batch's raw scores into the averages, window by window.
@@ -213,22 +214,30 @@ class Smoother:
         """
         if not self._smooths or not len(raw):
             return raw
-        if (room := int(batch.slots.max()) + 1) > len(self._averages):
-            grown = np.full((max(room, 2 * len(self._averages)), raw.shape[1]), np.nan)
-            grown[: len(self._averages)] = self._averages
-            self._averages = grown
+        groups = grouped(batch.slots)
+        averages = self._averages.reach(groups.slots)
+        before = averages[groups.slots]
         smoothed = np.empty_like(raw)
-        for window, (slot, is_first) in enumerate(zip(batch.slots.tolist(), batch.is_first.tolist(), strict=True)):
-            before = self._averages[slot]
+        for devices, places in groups.rounds():
+            windows = groups.order[places]
             # A device whose first window could not be scored begins with the next one.
-            now = raw[window] if is_first or before[0] != before[0] else self._weights * raw[window] + (1.0 - self._weights) * before
-            self._averages[slot] = smoothed[window] = now
+            anew = batch.is_first[windows] | np.isnan(before[devices, 0])
+            now = self._weights * raw[windows] + (1.0 - self._weights) * before[devices]
+            smoothed[windows] = before[devices] = np.where(anew[:, None], raw[windows], now)
+        averages[groups.slots] = before
         return smoothed
 
     def forget(self, batch: Batch) -> None:
         """Begin anew for devices whose windows could not be scored."""
-        known = batch.slots[batch.slots < len(self._averages)]
-        self._averages[known] = np.nan
+        self._averages.reset(batch.slots)
+
+    def reset(self, slots: Slots) -> None:
+        """Forget these slots' devices."""
+        self._averages.reset(slots)
+
+    def move(self, to: Slots) -> None:
+        """Devices have other slots: slot k's now has `to[k]`."""
+        self._averages.move(to)
 
 
 def check_stages(stages: Sequence[Stage]) -> None:
