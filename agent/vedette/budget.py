@@ -1,7 +1,7 @@
 """A threshold from a budget: where a recording would have given so many alerts a day, and which.
 
 Rules this module keeps: no clock and no I/O; the agent's own Judge decides, over the scores of the recording again, by the rules that the
-agent has; a threshold that is proposed was judged at just that value.
+stream has, but for what no score has to do with, silence and stuck sensors; a threshold that is proposed was judged at just that value.
 """
 
 import math
@@ -12,14 +12,16 @@ from datetime import UTC, datetime
 import msgspec
 import numpy as np
 
-from vedette.alerts import Alert, Judge, Model
+from vedette.alerts import Alert, Judge, Judged, Model
 from vedette.config import Alerts
+from vedette.contract.devices import Devices
 from vedette.pipeline import Scored
 
 LOWEST = 0.5
 """Below half of its threshold a model says little: no lower one is proposed."""
 
 _STEP = 0.95
+_AT_ONCE = 65536
 _DAY_S = 86400.0
 
 
@@ -123,13 +125,12 @@ class ScoreHistory:
     """Every score of a recording, 24 bytes a window.
 
     Args:
-        rules: The agent's.
-        gateway: Its name.
-        models: Of each stream, by its name.
+        gateway: The agent's name.
+        streams: Each stream's rules and model, by its name.
     """
 
-    def __init__(self, rules: Alerts, gateway: str, models: Mapping[str, Model]) -> None:
-        self._streams = {name: _Stream(rules, gateway, name, model) for name, model in models.items()}
+    def __init__(self, gateway: str, streams: Mapping[str, tuple[Alerts, Model]]) -> None:
+        self._streams = {name: _Stream(rules, gateway, name, model) for name, (rules, model) in streams.items()}
 
     def add(self, scored: Iterable[Scored]) -> None:
         """Append scores, in the order in which they were judged."""
@@ -163,7 +164,8 @@ class _Stream:
     """One stream's scores, and a judge's verdict on them at any threshold."""
 
     def __init__(self, rules: Alerts, gateway: str, name: str, model: Model) -> None:
-        self._rules, self._gateway, self._name, self._model = rules, gateway, name, model
+        self._rules = msgspec.structs.replace(rules, silent=None, stuck=None, stuck_features=None)
+        self._gateway, self._name, self._model = gateway, name, model
         self._numbers: dict[str, int] = {}
         self._device, self._times, self._scores = array("q"), array("d"), array("d")
 
@@ -180,23 +182,21 @@ class _Stream:
         return max(self._scores, default=0.0)
 
     def judge(self, threshold: float) -> list[Alert]:
-        """All alerts at a threshold. Devices that could raise none are left out, which changes nothing for the others."""
-        scores, device = np.frombuffer(self._scores), np.frombuffer(self._device, dtype=np.int64)
-        if not len(scores):
-            return []
-        over = np.bincount(device[scores >= threshold], minlength=len(self._numbers))
-        chosen = np.flatnonzero((over >= self._rules.raise_.m)[device]).tolist()
-        # A score of 1.0 is the threshold to a judge: scaled, any other is.
-        rules = msgspec.structs.replace(self._rules, critical=self._rules.critical / threshold)
-        judge = Judge(rules, self._gateway, self._name, self._model, len(self._numbers))
-        names = list(self._numbers)
+        """All alerts at a threshold; event times stand for times of arrival."""
+        devices = Devices(max(1, len(self._numbers)))
+        # At once, so that nobody's slot changes hands.
+        slots = np.concatenate([part.slots for part in devices.place(list(self._numbers))] or [np.zeros(0, dtype=np.intp)])
+        rules = msgspec.structs.replace(self._rules, threshold=threshold)
+        judge = Judge(rules, self._gateway, self._name, self._model, devices, ())
+        of_window = slots[np.frombuffer(self._device, dtype=np.int64)] if self._device else slots
+        times, scores = np.frombuffer(self._times), np.frombuffer(self._scores).astype(np.float32)
         found: list[Alert] = []
-        for place in chosen:
-            found += judge.judge(names[self._device[place]], self._times[place], self._scores[place] / threshold)
-        return [
-            msgspec.structs.replace(alert, score=round(alert.score * threshold, 4), peak=round(alert.peak * threshold, 4))
-            for alert in found
-        ]
+        for start in range(0, len(scores), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            at, count = times[part], len(times[part])
+            batch = Judged(of_window[part], at, np.full(count, np.inf), np.zeros((count, 0)), np.arange(count), at, scores[part])
+            found += [finding.alert for finding in judge.judge(batch)]
+        return found
 
     def count(self, threshold: float) -> int:
         return sum(alert.type == "new" for alert in self.judge(threshold))

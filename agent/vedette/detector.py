@@ -85,6 +85,7 @@ class Detector:
         self._smoother = scorer.smoother()
         self.adapter = scorer.adapter()
         ordinary = np.argsort(np.abs(bundle.golden_scores), kind="stable")[:TYPICAL_WINDOWS]
+        self._squares = manifest.detector == "pca" and len(manifest.stages) == 1
         self._typical = bundle.golden_windows[ordinary]
 
     def window(self, slots: Slots, times: Times, values: Sequence[Sequence[Value]]) -> Windowed:
@@ -146,8 +147,11 @@ class Detector:
             self.timeline, self.windower = other.timeline, other.windower
 
     def explain(self, window: Rows, raw: npt.NDArray[np.float64]) -> tuple[Cause, ...]:
-        """The features that have most to do with a window's score, by baseline substitution: each in turn is taken from typical
-        windows, and what that takes off the score, on average, is its part.
+        """The features that have most to do with a window's score.
+
+        Where the model says how badly each column was given back, a feature's part is its error, less what it is in typical windows;
+        of PCA, whose score is a sum of squared residuals, its part of that sum. Otherwise by baseline substitution: each feature in turn
+        is taken from typical windows, and what that takes off the score, on average, is its part.
 
         The typical windows are the bundle's most ordinary golden ones, because a window of mean values would be none: to a model of
         sequences a flat line is itself strange.
@@ -158,13 +162,14 @@ class Detector:
 
         Returns:
             At most MAX_CAUSES, the largest share first; none where no single feature makes a difference.
+
+        Raises:
+            ScoreError: a model failed.
         """
-        spec, typical = self.encoder.spec, self._typical
-        variants = np.tile(window, (len(spec), len(typical), 1, 1))
-        for column, feature in enumerate(self.encoder.feature_of_column):
-            variants[feature, :, :, column] = typical[:, :, column]
-        scores = self._scorer.score(np.concatenate([window[None], variants.reshape(-1, *window.shape)]))
-        drops = np.maximum(scores[0] - scores[1:].reshape(len(spec), -1).mean(axis=1), 0.0)
+        spec = self.encoder.spec
+        drops = self._residual_parts(window) if self._squares else self._error_parts(window)
+        if drops is None or not drops.sum() > 0:
+            drops = self._substitution_parts(window)
         if not (total := float(drops.sum())) > 0:
             return ()
         causes = []
@@ -181,3 +186,35 @@ class Detector:
             if share >= MIN_SHARE:
                 causes.append(Cause(feature=feature.name, share=round(share, 2), observed=observed, expected=expected))
         return tuple(causes)
+
+    def _error_parts(self, window: Rows) -> npt.NDArray[np.float64] | None:
+        """Each feature's error beyond the typical windows', at least 0; None where the model does not tell."""
+        errors = self._scorer.column_errors(np.concatenate([window[None], self._typical]))
+        if errors is None:
+            return None
+        beyond = errors[0] - errors[1:].mean(axis=0)
+        parts = np.bincount(self.encoder.feature_of_column, weights=beyond, minlength=len(self.encoder.spec))
+        return np.maximum(parts, 0.0)
+
+    def _residual_parts(self, window: Rows) -> npt.NDArray[np.float64]:
+        """Each feature's part of a sum of squares, at least 0: its columns' distance from where they typically are, times the slope there.
+
+        Of a quadratic form two values give the slope exactly, so the model file is all that it takes; the parts sum to twice what the
+        window scores beyond a typical one (complete decomposition contributions; Alcala and Qin, 2009).
+        """
+        spec = self.encoder.spec
+        mine = np.array(self.encoder.feature_of_column) == np.arange(len(spec))[:, None]
+        halves = np.where(mine[:, None, :], (window - self._typical.mean(axis=0)) / 2, 0).astype(np.float32)
+        above, below = np.split(self._scorer.raw(np.concatenate([window + halves, window - halves]))[:, 0], 2)
+        parts: npt.NDArray[np.float64] = np.maximum(above - below, 0.0)
+        return parts
+
+    def _substitution_parts(self, window: Rows) -> npt.NDArray[np.float64]:
+        """What each feature takes off the score when it is as in typical windows, at least 0."""
+        spec, typical = self.encoder.spec, self._typical
+        variants = np.tile(window, (len(spec), len(typical), 1, 1))
+        for column, feature in enumerate(self.encoder.feature_of_column):
+            variants[feature, :, :, column] = typical[:, :, column]
+        scores = self._scorer.score(np.concatenate([window[None], variants.reshape(-1, *window.shape)])).astype(np.float64)
+        parts: npt.NDArray[np.float64] = np.maximum(scores[0] - scores[1:].reshape(len(spec), -1).mean(axis=1), 0.0)
+        return parts

@@ -63,7 +63,7 @@ class Connection:
         self._client.on_disconnect = self._disconnected
         self._client.on_subscribe = self._subscribed
         self._client.on_publish = self._published
-        self._client.on_message = self._received
+        self._client.on_arrival = self._received
 
     def start(self) -> None:
         """Read the credentials and begin to connect, in the network's own thread; returns at once, broker or not.
@@ -136,12 +136,8 @@ class Connection:
         self._delivered.append(mid)
         self._on_progress()
 
-    def _received(self, _client: Any, _data: Any, message: paho.MQTTMessage) -> None:
-        try:
-            topic = message.topic
-        except UnicodeDecodeError:
-            topic = ""  # no stream's topic: it is counted as unmatched
-        self._on_message(Message(topic, bytes(message.payload), time.time(), message.retain), message.qos > 0)
+    def _received(self, topic: str, payload: bytes, qos: int, retained: bool) -> None:
+        self._on_message(Message(topic, payload, time.time(), retained), qos > 0)
 
     def _say(self, what: str) -> None:
         """Log a degraded state once, not at every retry."""

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from vedette.alerts import Alert, Judge, Model
-from vedette.config import Config, Limits, Stream
+from vedette.alerts import Alert, Finding, Judge, Judged, Model
+from vedette.config import Config, Stream
 from vedette.contract.bundle import Bundle
 from vedette.contract.devices import Devices, Placed
 from vedette.contract.errors import ConfigError, ReadingError, ScoreError
@@ -58,7 +58,7 @@ class StreamPipeline:
         decoder: Takes payloads of this stream apart for this model.
         judge: Decides on alerts.
         detector: Scores with the model.
-        limits: Caps on devices and payloads.
+        max_payload: In bytes; a longer one is refused.
         explains: Whether alerts get their reasons, which take some scoring.
 
     Attributes:
@@ -66,18 +66,19 @@ class StreamPipeline:
     """
 
     def __init__(
-        self, stream: Stream, decoder: JsonDecoder, judge: Judge, detector: Detector, limits: Limits, *, explains: bool = True
+        self, stream: Stream, decoder: JsonDecoder, judge: Judge, detector: Detector, max_payload: int, *, explains: bool = True
     ) -> None:
         self.name = stream.name
         self.filter = stream.filter
         self.decoder = decoder
         self.judge = judge
         self.detector = detector
-        self.devices = Devices(limits.devices)
+        self.devices = judge.devices
         self.counts: Counter[str] = Counter()
         self._before: Counter[str] = Counter()
-        self._max_payload = limits.payload
+        self._max_payload = max_payload
         self._explains = explains
+        self._untold: list[Finding] = []
 
     def adopt(self, other: "StreamPipeline") -> None:
         """Go on with another's model, between two batches: alerts that are open and all counters stay, and so do the devices' windows
@@ -88,25 +89,33 @@ class StreamPipeline:
         recent = other.devices.recent()
         to = np.zeros(len(recent), dtype=np.intp)
         for part in self.devices.place([other.devices.names[slot] for slot in recent.tolist()]):
-            self._forget(part)
+            self.detector.reset(part.evicted)
+            self._untold += self.judge.forget(part.evicted)
             to[recent[part.readings]] = part.slots
         other.detector.move(to)
         other.detector.take_over(self.detector)
         self.detector, self.decoder = other.detector, other.decoder
-        self.judge.model = other.judge.model
+        self._untold += self.judge.adopt(other.judge.model, self.detector.encoder.spec)
         # What the new detector has counted so far, on trial, this one has counted as well.
         for name in counted | (now := self.detector.counts()):
             self._before[name] = counted.get(name, 0) - now.get(name, 0)
 
-    def process(self, devices: Sequence[str], messages: Sequence[Message]) -> Outcome:
+    def process(self, devices: Sequence[str], messages: Sequence[Message]) -> tuple[list[Scored], list[Finding]]:
         """Take messages of this stream, each with the device that its topic names, all the way."""
-        outcome = Outcome([], [])
+        scored: list[Scored] = []
+        found, self._untold = self._untold, []
         readings = self._decode(devices, messages)
         for part in self.devices.place(readings.devices):
-            self._forget(part)
-            self._take(readings, part, outcome)
-        self.counts["alerts"] += len(outcome.alerts)
-        return outcome
+            self.detector.reset(part.evicted)
+            found += self._take(readings, part, scored)
+        self.counts["alerts"] += len(found)
+        return scored, found
+
+    def tick(self, now: float) -> list[Finding]:
+        """Let time pass: everything that arrived up to `now`, epoch seconds, was processed."""
+        found = self.judge.tick(now)
+        self.counts["alerts"] += len(found)
+        return found
 
     @property
     def failed(self) -> int:
@@ -125,6 +134,7 @@ class StreamPipeline:
             "evicted": self.devices.evicted,
             "alerts": self.counts["alerts"],
             "open": self.judge.open_alerts(),
+            "withheld": self.judge.held,
             "shifted": self.detector.adapter.shifted(),
             **{name: count for name, count in sorted(model.items()) if name.startswith("values.") and count},
             **{name: count for name, count in sorted(self.counts.items()) if name.startswith("rejected.")},
@@ -148,33 +158,33 @@ class StreamPipeline:
                 continue
             readings.devices.append(reading.device)
             readings.times.append(reading.time)
+            readings.arrived.append(arrived)
             readings.values.append(reading.values)
         self.counts["received"] += len(messages)
         self.counts["readings"] += len(readings.times)
         return readings
 
-    def _forget(self, part: Placed) -> None:
-        """Forget the devices that gave way."""
-        if len(part.evicted):
-            self.detector.reset(part.evicted)
-
-    def _take(self, readings: Readings, part: Placed, outcome: Outcome) -> None:
+    def _take(self, readings: Readings, part: Placed, scored: list[Scored]) -> list[Finding]:
         """Window, score and judge some readings of a batch."""
         times = np.array(readings.times[part.readings], dtype=np.float64)
         windowed = self.detector.window(part.slots, times, readings.values[part.readings])
+        positions, window_times = windowed.batch.positions, windowed.times
         try:
             scores = self.detector.score(windowed)
+            self.counts["scored"] += len(scores)
+            scored.append(Scored(self.name, [self.devices.names[slot] for slot in windowed.batch.slots.tolist()], window_times, scores))
         except ScoreError as error:
             # The windows are kept, so only their verdicts are lost: say so and go on.
             log.warning("stream %s: a batch could not be scored: %s", self.name, error)
-            return
-        self.counts["scored"] += len(scores)
-        devices = [self.devices.names[slot] for slot in windowed.batch.slots.tolist()]
-        outcome.scored.append(Scored(self.name, devices, windowed.times, scores))
-        for window, (device, time, score) in enumerate(zip(devices, windowed.times.tolist(), scores.tolist(), strict=True)):
-            for alert in self.judge.judge(device, time, score):
-                wants_reasons = self._explains and alert.type != "end"
-                outcome.alerts.append(self._explained(alert, windowed, window) if wants_reasons else alert)
+            positions, window_times, scores = positions[:0], window_times[:0], np.zeros(0, dtype=np.float32)
+        arrived = np.array(readings.arrived[part.readings], dtype=np.float64)
+        batch = Judged(part.slots, times, arrived, windowed.sent, positions, window_times, scores, part.evicted, part.forgotten)
+        return [
+            finding._replace(alert=self._explained(finding.alert, windowed, finding.window))
+            if self._explains and finding.window is not None and finding.alert.type != "end"
+            else finding
+            for finding in self.judge.judge(batch)
+        ]
 
     def _explained(self, alert: Alert, windowed: Windowed, window: int) -> Alert:
         try:
@@ -184,6 +194,11 @@ class StreamPipeline:
             log.warning("stream %s: an alert could not be explained: %s", self.name, error)
             return alert
         return msgspec.structs.replace(alert, explanation=causes)
+
+
+def _in_order(findings: list[Finding]) -> list[Alert]:
+    """Several streams' alerts, in the order of arrival of what called for them."""
+    return [finding.alert for finding in sorted(findings, key=lambda finding: finding.at)]
 
 
 def check_fit(config: Config, manifest: Manifest) -> None:
@@ -235,9 +250,9 @@ class Pipeline:
                 raise ConfigError(f"streams[{index}].model: {error}") from error
             decoder = _decoder(index, stream, bundle.manifest)
             model = Model(name=bundle.manifest.name, version=bundle.manifest.version)
-            judge = Judge(config.alerts, config.gateway, stream.name, model, limits.devices)
-            detector = Detector(bundle, scorer)
-            self.streams.append(StreamPipeline(stream, decoder, judge, detector, limits, explains=explains))
+            features = bundle.manifest.features
+            judge = Judge(config.alerts_of(stream), config.gateway, stream.name, model, Devices(limits.devices), features)
+            self.streams.append(StreamPipeline(stream, decoder, judge, Detector(bundle, scorer), limits.payload, explains=explains))
         self._route = functools.lru_cache(maxsize=2 * limits.devices)(self._find_route)
 
     def adopt(self, other: "Pipeline") -> None:
@@ -257,7 +272,11 @@ class Pipeline:
                 devices[index].append(device)
                 batches[index].append(message)
         outcomes = [s.process(d, b) for s, d, b in zip(self.streams, devices, batches, strict=True) if b]
-        return Outcome([s for o in outcomes for s in o.scored], [a for o in outcomes for a in o.alerts])
+        return Outcome([s for scored, _ in outcomes for s in scored], _in_order([f for _, found in outcomes for f in found]))
+
+    def tick(self, now: float) -> list[Alert]:
+        """Let time pass: everything that arrived up to `now`, epoch seconds, was processed. Who fell silent is told then."""
+        return _in_order([finding for stream in self.streams for finding in stream.tick(now)])
 
     def stats(self) -> dict[str, object]:
         """Counters of every stream by its name."""

@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 MAX_BATCH = 1024
 LINGER_S = 0.005
 IDLE_S = 0.2
+ARRIVING_S = 1.0
 
 ScoreSink = Callable[[Sequence[Scored]], None]
 
@@ -104,6 +105,7 @@ class Service:
         self._inbox.wake()
 
     def _turn(self, timeout_s: float) -> None:
+        began = time.time()
         messages = self._inbox.take(MAX_BATCH, timeout_s, LINGER_S)
         self._rollout.advance()
         if messages:
@@ -112,6 +114,9 @@ class Service:
                 self._on_scores(outcome.scored)
             self._outbox.add(outcome.alerts)
             self._publish_states(outcome)
+        if not len(self._inbox):
+            # What arrived before this turn began was in the inbox by then, give or take the moment it takes to get there.
+            self._outbox.add(self._rollout.pipeline.tick(began - ARRIVING_S))
         self._outbox.deliver()
         self._publish_reports()
         if time.monotonic() >= self._stats_due:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 import numpy as np
 
-from vedette.alerts import Alert
+from vedette.alerts import Alert, Judge
 from vedette.config import TrialLength
 from vedette.contract.readings import Message
 from vedette.pipeline import Outcome, Pipeline, Scored
@@ -95,8 +95,8 @@ class Trial:
         names = {stream.name for stream in candidate.streams}
         self._streams = names
         watched = [stream for stream in live.streams if stream.name in names]
-        self._live = _Count(watched[0].judge.model.version, sum(stream.judge.open_alerts() for stream in watched))
-        self._candidate = _Count(candidate.streams[0].judge.model.version, 0)
+        self._live = _Count([stream.judge for stream in watched])
+        self._candidate = _Count([stream.judge for stream in candidate.streams])
 
     def process(self, messages: Sequence[Message], live: Outcome) -> Outcome:
         """Let the candidate take messages that the live model has taken, count what both made of them, and return what it found."""
@@ -163,10 +163,11 @@ class Trial:
 
 
 class _Count:
-    """One model's scores and alerts."""
+    """One model's scores and alerts, those among them that are withheld because a whole stream drifts."""
 
-    def __init__(self, version: str, alerts: int) -> None:
-        self._version, self._alerts = version, alerts
+    def __init__(self, judges: Sequence[Judge]) -> None:
+        self._judges, self._version = judges, judges[0].model.version
+        self._alerts = sum(judge.open_alerts() + judge.withholds() - judge.held for judge in judges)
         self._over = self.windows = 0
         self.bins = np.zeros(len(_EDGES) - 1, dtype=np.int64)
         self.lowest, self.highest = np.inf, -np.inf
@@ -186,7 +187,7 @@ class _Count:
             version=self._version,
             windows=self.windows,
             over=round(self._over / max(1, self.windows), 6),
-            alerts=self._alerts,
+            alerts=self._alerts + sum(judge.held for judge in self._judges),
             median=self._quantile(0.5),
             p99=self._quantile(0.99),
         )

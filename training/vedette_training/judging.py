@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from vedette.alerts import Alert, Judge, Model
+from vedette.alerts import Alert, Model, ScoreJudge
 from vedette.config import Alerts
 from vedette.contract.bundle import Bundle
 from vedette.contract.features import Rows
@@ -62,7 +62,7 @@ def judge(bundle: Bundle, scorer: Scorer, labelled: Labelled, rules: Alerts, see
     devices = max(1, len(set(labelled.devices)))
     detector = Detector(bundle, scorer)
     manifest = bundle.manifest
-    alarm = Judge(rules, "evaluation", "evaluation", Model(name=manifest.name, version=manifest.version), devices)
+    alarm = ScoreJudge(rules, Model(name=manifest.name, version=manifest.version), devices)
     keep = _Reservoir(np.random.default_rng(seed))
     positions, times, scores = [], [], []
     slots = np.unique(np.asarray(labelled.devices, dtype=np.str_), return_inverse=True)[1]
@@ -74,8 +74,7 @@ def judge(bundle: Bundle, scorer: Scorer, labelled: Labelled, rules: Alerts, see
             found = detector.score(windowed)
             keep.offer(windowed.batch.windows)
             at = windowed.batch.positions
-            for position, time, score in zip(at.tolist(), windowed.times.tolist(), found.tolist(), strict=True):
-                alerts += alarm.judge(some[position].device, time, score)
+            alerts += alarm.judge([some[position].device for position in at.tolist()], windowed.times, found)
             positions.append(at + start)
             times.append(windowed.times)
             scores.append(found)

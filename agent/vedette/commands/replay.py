@@ -43,9 +43,9 @@ def replay(arguments: Sequence[str]) -> int:
         pipeline = Pipeline(agent, store.open_live)
         beside = _Beside(agent, pipeline, *other) if other else None
     read, summary = _Read(given.files), Summary()
-    history = (
-        ScoreHistory(agent.alerts, agent.gateway, {s.name: s.judge.model for s in pipeline.streams}) if given.budget is not None else None
-    )
+    rules = {stream.name: agent.alerts_of(stream) for stream in agent.streams}
+    models = {stream.name: (rules[stream.name], stream.judge.model) for stream in pipeline.streams}
+    history = ScoreHistory(agent.gateway, models) if given.budget is not None else None
     show = _printer(given, AgentTopics(agent.prefix, agent.gateway), read.progress)
     messages = chain.from_iterable(messages_of(path, agent, given.stream, given.device, read.advance) for path in given.files)
     with ExitStack() as stack:
@@ -199,8 +199,14 @@ class _Beside:
 def line(alert: Alert) -> str:
     """An alert as one line for people."""
     scores = f"score {alert.score:.2f} peak {alert.peak:.2f}"
-    text = f"{alert.time:%Y-%m-%d %H:%M:%S} {alert.type:6} {alert.severity:8} {alert.stream}/{alert.device} {scores}"
+    text = f"{alert.time:%Y-%m-%d %H:%M:%S} {alert.type:6} {alert.severity:8} {about(alert)} {scores}"
     return "  ".join([text, *(cause.words() for cause in alert.explanation)])
+
+
+def about(alert: Alert) -> str:
+    """Whom an alert is about, and what kind it is where that is not an anomaly."""
+    whom = f"{alert.stream}/{alert.device}" if alert.device else f"{alert.stream} ({alert.devices} devices)"
+    return whom if alert.kind == "anomaly" else f"{whom} {alert.kind}"
 
 
 def _as_json(alert: Alert, topics: AgentTopics) -> str:

@@ -54,6 +54,7 @@ class Readings:
     def __init__(self) -> None:
         self.devices: list[str] = []
         self.times: list[float] = []
+        self.arrived: list[float] = []
         self.values: list[Sequence[Value]] = []
 
 

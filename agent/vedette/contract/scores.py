@@ -80,6 +80,8 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         smoothing: Half-life, in windows, of the exponential average that is kept of each device's raw score, ahead of the
             calibration.
         precision: Of the model's weights.
+        feature_error: Name of an output that says how much of the error each column has, `(n, k x columns)`; where there is one, it
+            explains the score. Optional: a bundle without it is explained by trying.
     """
 
     name: str
@@ -90,6 +92,7 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     calibration: Calibration | None = None
     smoothing: Annotated[float, msgspec.Meta(gt=0)] | None = None
     precision: Precision = "float32"
+    feature_error: str | None = None
 
     @property
     def computes_in_integers(self) -> bool:
@@ -156,6 +159,35 @@ class Scorer:
                 if values.shape[:1] != (len(windows),):
                     raise ScoreError(f'stage {stage.name}: output "{name}" has shape {values.shape} for {len(windows)} windows')
         return np.column_stack([_column(stage, outputs[stage.name], len(windows)) for stage in self._voters])
+
+    def column_errors(self, windows: Rows) -> RawScores | None:
+        """How much of the error that the score is made of each column has.
+
+        Args:
+            windows: float32 `(n, steps, columns)`, scaled.
+
+        Returns:
+            float64 `(n, columns)`; None unless every stage that has a say either tells it or is fed by one that does.
+
+        Raises:
+            ScoreError: as `score`.
+        """
+        telling = {
+            stage.name: (stage, runtime) for stage, runtime in self._stages if stage.feature_error and not isinstance(stage.input, Feed)
+        }
+        made_of = {stage.input.stage if isinstance(stage.input, Feed) else stage.name for stage in self._voters}
+        if not made_of <= telling.keys():
+            return None
+        errors = np.zeros((len(windows), windows.shape[2]))
+        for stage, runtime in (telling[name] for name in sorted(made_of)):
+            assert stage.feature_error
+            found = _output(stage.name, stage.feature_error, runtime.run(_feed(stage.input, windows, {})))
+            if found.shape[:1] != (len(windows),) or found.size % errors.size:
+                raise ScoreError(
+                    f'stage {stage.name}: output "{stage.feature_error}" has shape {found.shape} for {errors.shape[1]} columns'
+                )
+            errors += found.reshape(len(windows), -1, errors.shape[1]).sum(axis=1, dtype=np.float64)
+        return errors
 
     def combine(self, raw: RawScores) -> Scores:
         """Calibrate raw scores, each by itself, and make one of them.
