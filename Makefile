@@ -6,7 +6,7 @@ PINNED = --constraint constraints.txt
 SOURCES = pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-quality bench-bundles bench-training notebooks report-check figures demo-bundle mosquitto chromium format clean
+.PHONY: help demo test check bench bench-quality bench-bundles bench-day bench-training notebooks report-check figures demo-bundle mosquitto chromium format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ bench-quality: .venv/ready ## detection on real labelled data, every detector; f
 
 bench-bundles: .venv/ready .venv-gateway/ready mosquitto ## models on their way to a gateway: the conversion matrix, corruption, kill -9, swaps under load; figures in build/figures/bundles.json
 	.venv/bin/python tests/bench/bundles.py
+
+bench-day: .venv/ready ## a recorded day of simulated fridges with faults through every detector, in about a quarter of an hour; figures in build/figures/day.json
+	.venv/bin/python tests/bench/day.py
 
 bench-training: .venv/ready ## training speed of the LSTM autoencoder beside the notebook's way; figures in build/figures/training.json
 	.venv/bin/python tests/bench/training_speed.py

@@ -35,7 +35,7 @@ class Connection:
     Args:
         broker: As configured.
         client_id: Unless the broker's configuration names one.
-        status_topic: Where `online` is retained while subscribed, and `offline` otherwise.
+        status_topic: Where `online` is retained while subscribed, and `offline` otherwise; None for a client that publishes nothing.
         subscriptions: Filters and their QoS.
         on_message: Takes each message and whether the broker waits for its acknowledgement; called by the network's thread, so it must
             be quick and must not raise.
@@ -46,7 +46,7 @@ class Connection:
         self,
         broker: Broker,
         client_id: str,
-        status_topic: str,
+        status_topic: str | None,
         subscriptions: Sequence[tuple[str, int]],
         on_message: Callable[[Message, bool], None],
         on_progress: Callable[[], None],
@@ -57,7 +57,8 @@ class Connection:
         self._delivered: deque[int] = deque()
         self._client = Client(CallbackAPIVersion.VERSION2, client_id=broker.client_id or client_id, protocol=_PROTOCOLS[broker.protocol])
         self._network = Network(self._client, _LONGEST_RETRY_S, self._not_reached)
-        self._client.will_set(status_topic, "offline", qos=1, retain=True)
+        if status_topic is not None:
+            self._client.will_set(status_topic, "offline", qos=1, retain=True)
         self._client.on_connect = self._connected
         self._client.on_disconnect = self._disconnected
         self._client.on_subscribe = self._subscribed
@@ -97,7 +98,7 @@ class Connection:
 
     def stop(self, timeout_s: float = 5.0) -> None:
         """Say `offline`, disconnect and end the network's thread."""
-        if self._client.is_connected():
+        if self._status_topic is not None and self._client.is_connected():
             farewell = self._client.publish(self._status_topic, "offline", qos=1, retain=True)
             deadline = time.monotonic() + timeout_s
             # Where the connection went down in between, is_published would raise; the last will says offline then.
@@ -117,7 +118,8 @@ class Connection:
         if refusal := explain_grants(self._subscriptions, reasons):
             self._say(f"{self._address} {refusal}")
             return
-        client.publish(self._status_topic, "online", qos=1, retain=True)
+        if self._status_topic is not None:
+            client.publish(self._status_topic, "online", qos=1, retain=True)
         self._said = None
         self._network.steady()
         self._on_progress()

@@ -8,7 +8,7 @@ from pathlib import Path
 from vedette.config import Config, Stream
 from vedette.contract.errors import ConfigError, HistoryError
 from vedette.contract.readings import Message
-from vedette.contract.recordings import read_messages, read_table, row_payload
+from vedette.contract.recordings import Advance, read_messages, read_table, row_payload
 from vedette.pipeline import Outcome, Pipeline
 
 BATCH = 1024
@@ -20,32 +20,35 @@ def replay(pipeline: Pipeline, messages: Iterator[Message]) -> Iterator[Outcome]
         yield pipeline.process(batch)
 
 
-def messages_of(path: Path, config: Config, stream_name: str | None, device: str | None) -> Iterator[Message]:
+def messages_of(path: Path, config: Config, stream_name: str | None, device: str | None, advance: Advance) -> Iterator[Message]:
     """The messages that a file of recorded telemetry holds.
 
     Args:
-        path: A recording (`.jsonl`: topic, payload, time), or a table (`.csv`), whose rows become messages on a stream's topic.
+        path: A recording (`.jsonl`: topic, payload, time), or a table (`.csv`), whose rows become messages on a stream's topic; each also
+            with .gz after it.
         config: The agent's.
         stream_name: For a table: its stream; may be left out where there is one only.
         device: For a table: the column that names the device, or, where there is no such column, its one device's name.
+        advance: Told of bytes as they are read, of `path.stat().st_size` in all.
 
     Raises:
         HistoryError: the file cannot be read, or is of another kind.
         ConfigError: there is no such stream, or it cannot be replayed from a table.
     """
-    if path.suffix.lower() == ".csv":
-        return _table_messages(path, _stream(config, stream_name), device)
-    if path.suffix.lower() in {".jsonl", ".ndjson"}:
-        return read_messages(path)
-    raise HistoryError(f"{path}: expected a recording (.jsonl) or a table (.csv)")
+    kind = (path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower()
+    if kind == ".csv":
+        return _table_messages(path, _stream(config, stream_name), device, advance)
+    if kind in {".jsonl", ".ndjson"}:
+        return read_messages(path, advance)
+    raise HistoryError(f"{path}: expected a recording (.jsonl) or a table (.csv), each also with .gz after it")
 
 
-def _table_messages(path: Path, stream: Stream, device: str | None) -> Iterator[Message]:
+def _table_messages(path: Path, stream: Stream, device: str | None, advance: Advance) -> Iterator[Message]:
     if stream.payload.time is None:
         raise ConfigError(f"stream {stream.name}: a table's rows have no time of arrival: set payload.time to its column of times")
     topic_filter = stream.filter
-    for number, cells in read_table(path):
-        name = cells.get(device, device) if device else cells.get("device", path.stem)
+    for number, cells in read_table(path, advance):
+        name = cells.get(device, device) if device else cells.get("device", path.name.partition(".")[0])
         topic = topic_filter.fill(name)
         if topic_filter.match(topic) is None:
             raise HistoryError(f'{path}: row {number}: device "{name}" cannot stand in the topic {topic_filter.topic}')

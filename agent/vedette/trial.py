@@ -98,12 +98,13 @@ class Trial:
         self._live = _Count([stream.judge for stream in watched])
         self._candidate = _Count([stream.judge for stream in candidate.streams])
 
-    def process(self, messages: Sequence[Message], live: Outcome) -> None:
-        """Let the candidate take messages that the live model has taken, and count what both made of them."""
+    def process(self, messages: Sequence[Message], live: Outcome) -> Outcome:
+        """Let the candidate take messages that the live model has taken, count what both made of them, and return what it found."""
         found = self.pipeline.process(messages)
         self._candidate.add(found.scored, found.alerts)
         if self._candidate.windows:  # until its first window is full there is nothing to compare
             self._live.add((s for s in live.scored if s.stream in self._streams), (a for a in live.alerts if a.stream in self._streams))
+        return found
 
     def verdict(self, now: float) -> Verdict | None:
         """What the trial has come to.

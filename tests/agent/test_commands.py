@@ -1,4 +1,10 @@
+import gzip
 import json
+import os
+import pty
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,6 +67,33 @@ def test_a_table_replays_as_the_messages_that_its_rows_stand_for(tmp_path: Path)
     from_recording = vedette("replay", "--json", "-c", config, record(tmp_path / "day.jsonl", episode(WARM)))
     assert from_table.returncode == 0, from_table.stderr
     assert from_table.stdout == from_recording.stdout
+
+
+def test_packed_files_replay_as_they_are_unpacked(tmp_path: Path) -> None:
+    install(tmp_path / "state", make_bundle())
+    config = write_config(tmp_path, "mqtt://nobody")
+    table = tmp_path / "f-1.csv"
+    table.write_text("ts,temperature\n" + "".join(f"{p['ts']},{p['temperature']}\n" for p in episode(WARM)))
+    for plain in (table, record(tmp_path / "day.jsonl", episode(WARM))):
+        packed = plain.with_name(f"{plain.name}.gz")
+        packed.write_bytes(gzip.compress(plain.read_bytes()))
+        one, two = (vedette("replay", "--json", "-c", config, path) for path in (plain, packed))
+        assert one.returncode == two.returncode == 0, two.stderr
+        assert one.stdout == two.stdout != ""
+
+
+def test_a_terminal_sees_how_far_a_replay_is_and_a_pipe_does_not(tmp_path: Path) -> None:
+    install(tmp_path / "state", make_bundle())
+    config, day = write_config(tmp_path, "mqtt://nobody"), record(tmp_path / "day.jsonl", episode([4.0] * 20_000))
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "vedette", "replay", "-c", str(config), str(day)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, check=False, timeout=60)
+    os.close(theirs)
+    seen = os.read(ours, 1 << 16)
+    os.close(ours)
+    assert done.returncode == 0
+    assert re.search(rb"\rreplay +\d+% of 2\.\d MB", seen)
+    assert "%" not in vedette("replay", "-c", config, day).stderr
 
 
 @pytest.mark.parametrize(

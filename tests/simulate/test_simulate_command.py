@@ -19,6 +19,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from brokers import Mosquitto
 from vedette.contract.errors import BrokerError, ConfigError, VedetteError
+from vedette.contract.recordings import read_messages, read_objects
 from vedette.simulate.command import simulate
 from vedette.simulate.faults import KINDS
 from vedette.simulate.fleet import ColdChain, Sample
@@ -143,6 +144,23 @@ def test_drawn_faults_spare_devices_that_have_a_named_one(tmp_path: Path, capsys
     assert simulate([*arguments, "--json", "-o", str(tmp_path / "history.csv")]) == 0
     devices = [fault["device"] for fault in json.loads(capsys.readouterr().out)["faults"]]
     assert sorted(devices) == ["fridge-01", "fridge-02", "fridge-03", "fridge-04"]
+
+
+@pytest.mark.parametrize("name", ["day.jsonl", "day.jsonl.gz"])
+def test_a_recording_holds_what_history_does_with_the_truth_beside_each_message(tmp_path: Path, name: str) -> None:
+    fault = "door_left_open:fridge-01:2h:1h"
+    common = ["cold-chain", "--devices", "2", "--duration", "4h", "--fault", fault, "-o"]
+    assert simulate([*common, str(tmp_path / "day.csv")]) == 0
+    assert simulate([*common, str(tmp_path / name)]) == 0
+    messages = list(read_messages(tmp_path / name))
+    labels = [(row["label"], row["fault"]) for row in (json.loads(line) for _, line in read_objects(tmp_path / name))]
+    with (tmp_path / "day.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [m.topic for m in messages] == [f"plant/cold-store/fridge/{row['device']}/telemetry" for row in rows]
+    assert [str(json.loads(m.payload)["temperature"]) for m in messages] == [row["temperature"] for row in rows]
+    assert [m.arrived for m in messages] == [float(row["ts"]) for row in rows]
+    assert labels == [(int(row["label"]), row["fault"]) for row in rows]
+    assert any(label for label, _ in labels)
 
 
 def test_dash_writes_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,10 +16,12 @@ import pytest
 
 from vedette.contract.errors import HistoryError
 from vedette.contract.features import Categories, Category, Number, TimeOfDay
+from vedette.contract.readings import Message
+from vedette.contract.recordings import RecordingWriter
 from vedette_training import dataset, history, tables
 from vedette_training import recipe as recipes
 from vedette_training.detectors.isolation_forest import IsolationForest
-from vedette_training.recipe import EventTime, Label, Recipe
+from vedette_training.recipe import Device, EventTime, Label, Recipe
 
 GOOD = ["b-1", 100, 61.5, "open", 0]
 
@@ -278,6 +280,33 @@ def test_packed_file_that_is_cut_off_is_refused(recipe: Recipe, tmp_path: Path) 
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(HistoryError, match="ended before"):
         history.read(recipe, [path])
+
+
+PACKED = [b'{"t": 61.5, "valve": "open"}', b'{\n "t": 4,\n "valve": "shut "\n}', b'\t{"t": -1e-3}']
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz"])
+def test_recording_is_history_up_to_where_a_crash_cut_it_off(
+    recipe: Recipe, tmp_path: Path, caplog: pytest.LogCaptureFixture, suffix: str
+) -> None:
+    path = tmp_path / f"day{suffix}"
+    with RecordingWriter(path) as writer:
+        for number, payload in enumerate(PACKED):
+            writer.write(Message(f"plant/b-{number}", payload, 100.5 + number), label=number % 2)
+        writer.flush()
+        left = path.read_bytes()
+    path.write_bytes(left + (b'{"time":103.5,"topic":"pl' if suffix == ".jsonl" else b""))
+    wanted = msgspec.structs.replace(
+        recipe,
+        fields={"temperature": "payload.t", "valve": "payload.valve"},
+        history=msgspec.structs.replace(recipe.history, device=Device(column="topic"), time=EventTime(field="time")),
+    )
+    read = history.read(wanted, [path])
+    assert read.devices == ["plant/b-0", "plant/b-1", "plant/b-2"]
+    assert read.times == [100.5, 101.5, 102.5]
+    assert read.values == [(61.5, "open"), (4.0, "shut "), (-1e-3, None)]
+    assert read.anomalous.tolist() == [False, True, False]
+    assert len(caplog.messages) == 1 and "cut off" in caplog.messages[0]
 
 
 def test_feature_whose_key_never_occurs_is_named_beside_those_that_do(recipe: Recipe, tmp_path: Path) -> None:

@@ -69,8 +69,8 @@ def open_table(path: Path, wanted: Wanted, advance: Advance) -> Table:
     """Open a table; what it is, its suffix says.
 
     Args:
-        path: .csv, .tsv or .txt with a header; .json (an array of objects, or an object a line), .jsonl, .ndjson; each also with .gz
-            after it; .parquet.
+        path: .csv, .tsv or .txt with a header; .json (an array of objects, or an object a line), .jsonl, .ndjson, recordings among
+            them; each also with .gz after it; .parquet.
         wanted: What is looked at. Parquet timestamps without a zone are in UTC.
         advance: Told of bytes as they are read, of `path.stat().st_size` in all.
 
@@ -83,6 +83,8 @@ def open_table(path: Path, wanted: Wanted, advance: Advance) -> Table:
         return Table(_read_text(path, wanted, advance), "row", "column")
     if kind == ".parquet" and suffixes[-1] == kind:
         return Table(_read_parquet(path, wanted, advance), "row", "column")
+    if kind in LINES and recordings.is_recording(path):
+        return Table((Row(*line) for line in recordings.read_objects(path, advance)), "line", "key")
     if kind in LINES or (kind == ".json" and not _is_array(path)):
         return Table(_read_lines(path, advance), "line", "key")
     if kind == ".json":

@@ -8,6 +8,8 @@ from typing import Final
 
 import numpy as np
 
+from vedette.contract.readings import Message
+from vedette.contract.recordings import RecordingWriter
 from vedette.simulate.faults import KINDS, Fault, FaultError, parse_fault, plan_faults
 from vedette.simulate.fleet import ColdChain, Sample, device_name
 from vedette.simulate.history import write_history
@@ -52,13 +54,26 @@ class ColdStore:
                     yield sample
 
     def write(self, output: str, samples: Iterator[Sample]) -> Tally:
-        """Write CSV to a file or, for "-", to standard output."""
+        """Write CSV to a file or, for "-", to standard output; a recording, with the truth beside each message, where the name says so."""
         if output == "-":
             tally = write_history(samples, sys.stdout, columns=_COLUMNS)
             sys.stdout.flush()
             return tally
+        if output.lower().endswith((".jsonl", ".jsonl.gz")):
+            return self._record(Path(output), samples)
         with Path(output).open("w", encoding="utf-8", newline="") as file:
             return write_history(samples, file, columns=_COLUMNS)
+
+    def _record(self, output: Path, samples: Iterator[Sample]) -> Tally:
+        readings = anomalous = 0
+        with RecordingWriter(output) as writer:
+            for sample in samples:
+                label = int(sample.fault is not None)
+                message = Message(self.topic(_TOPIC, sample), self.payload(sample), sample.time)
+                writer.write(message, label=label, fault=sample.fault or "")
+                readings += 1
+                anomalous += label
+        return Tally(readings, anomalous)
 
     def topic(self, template: str, sample: Sample) -> str:
         """The fridge's own topic."""
@@ -108,7 +123,7 @@ def _faults(options: argparse.Namespace, period: Period) -> list[Fault]:
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.epilog = f"Faults: {', '.join(KINDS)}. A seed gives the same readings on every machine."
-    add_output(parser, metavar="FILE", help_='labelled history as CSV; "-" for standard output')
+    add_output(parser, metavar="FILE", help_='labelled history as CSV, or a recording (.jsonl, .jsonl.gz); "-" for standard output')
     fleet = add_fleet(parser, "the fleet", file_duration="7d")
     fleet.add_argument("--devices", type=count, default=20, metavar="N", help="default 20")
     fleet.add_argument("--interval", type=interval, default=60.0, metavar="TIME", help="between readings; default 60s")
