@@ -23,7 +23,7 @@ check: .venv/ready ## style, types and which part may import which
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
-bench: .venv/ready .venv-gateway/ready mosquitto ## speed, memory and start, beside a bare subscriber; figures in build/figures/engine.json
+bench: .venv/ready .venv-gateway/ready mosquitto ## speed, latency, scale, memory and start, beside a bare subscriber and a baseline program, in eight minutes; figures in build/figures/engine.json
 	.venv/bin/python tests/bench/engine.py
 
 bench-quality: .venv/ready ## detection on real labelled data, every detector; figures in build/figures/quality.json
