@@ -69,7 +69,7 @@ def measure(rig: Rig, plan: Plan) -> None:
     rig.step(f"full load, {DEVIATION}")
     capacities: dict[str, float] = {}
     with rig.agent((DEVIATION,)) as agent:
-        full = sustain(rig, plan, agent, DEVIATION, capacities).rate
+        full = sustain(rig, plan, agent, (DEVIATION,), capacities).rate
     for _ in range(plan.runs):
         rig.step(f"publish -> alert at {full / 2:.0f} readings/s")
         delays = listen(rig, plan._replace(rate=full / 2, seconds=2.5 * plan.seconds))

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 from bench.figures import Row
 from bench.models import STEPS
 from bench.publisher import Order, Publisher
-from bench.subjects import QOS, Account, Agent, Baseline, Monitor, Subject
+from bench.subjects import QOS, Account, Agent, Baseline, Monitor, Process
 from brokers import Mosquitto
 
 GATEWAY = "bench"
@@ -148,7 +148,7 @@ class Rig:
         """The baseline program with a model's own file."""
         return Baseline(self.python, self.folder, self.broker.port, topic(model).replace("{device}", "+"), model, STEPS[model])
 
-    def load(self, subject: Subject, plan: Plan, order: Order) -> Cost:
+    def load(self, subject: Process, plan: Plan, order: Order) -> Cost:
         """Publish at the plan's rate, after the warm-up, and see what a subject spends on it."""
         self.publisher.publish(order._replace(rate=plan.rate, messages=plan.warm_up))
         subject.wait_until_quiet()
@@ -160,7 +160,7 @@ class Rig:
             self.laggards.append(Laggard(behind_s, f"{type(subject).__name__}, qos{order.qos}"))
         return Cost((subject.cpu_s() - before) / plan.messages * 1e6, subject.resident_bytes(), behind_s)
 
-    def flood(self, subject: Subject, order: Order, timeout_s: float = 60.0) -> "Flood":
+    def flood(self, subject: Process, order: Order, timeout_s: float = 60.0) -> "Flood":
         """Publish, and wait until a subject has worked off everything."""
         published = self.publisher.publish(order)
         return Flood(order.messages, published.seconds, published.seconds + subject.wait_until_quiet(timeout_s))

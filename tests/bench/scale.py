@@ -31,7 +31,7 @@ def measure(rig: Rig, plan: Plan) -> None:
             rig.step(f"agent beyond its capacity, {devices} devices")
             with rig.agent((DEVIATION_5,)) as agent:
                 # The capacity with few devices is what both are driven by.
-                rates[devices], resident[devices] = sustain(rig, plan, agent, DEVIATION_5, capacities, devices)
+                rates[devices], resident[devices] = sustain(rig, plan, agent, (DEVIATION_5,), capacities, devices)
             rig.samples[_READINGS[devices]].append(rates[devices])
         rig.samples[RATIO].append(rates[MANY] / rates[FEW])
         rig.samples[BYTES].append(((resident[MANY] - resident[FEW]) / (MANY - FEW) - _WINDOW_BYTES) / 1024)

@@ -62,17 +62,21 @@ class Process:
     Args:
         command: To run.
         log: Where its standard error goes.
+        environment: On top of the bench's own.
     """
 
-    def __init__(self, command: Sequence[str], log: Path) -> None:
+    def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
         self._command, self._log = list(command), log
+        self._environment = {**os.environ, **(environment or {})}
         self._errors: IO[bytes] | None = None
         self.child: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
         """Start it. Ctrl-C reaches the bench alone, which then stops it in order."""
         self._errors = self._log.open("wb")
-        self.child = subprocess.Popen(self._command, stdout=subprocess.PIPE, stderr=self._errors, text=True, start_new_session=True)
+        self.child = subprocess.Popen(
+            self._command, stdout=subprocess.PIPE, stderr=self._errors, text=True, start_new_session=True, env=self._environment
+        )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -220,9 +224,6 @@ class Agent(Process):
             others |= {f"{name}.{key}": n for key, n in counters.items() if key not in _ORDINARY}
         scored, waiting = (sum(counters[key] for counters in stats["streams"].values()) for key in ("scored", "waiting"))
         return Account(scored, {name: count for name, count in others.items() if count}, waiting)
-
-
-Subject = BareSubscriber | Baseline | Agent
 
 
 class Heard(NamedTuple):

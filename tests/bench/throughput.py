@@ -8,7 +8,7 @@ accounted for.
 
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,10 +70,10 @@ def measure(rig: Rig, plan: Plan) -> None:
         for _ in range(plan.runs):
             rig.step(f"agent beyond its capacity, {model}")
             with rig.agent((model,)) as agent:
-                ours = sustain(rig, plan, agent, model, capacities).rate
+                ours = sustain(rig, plan, agent, (model,), capacities).rate
             rig.step(f"baseline beyond its capacity, {model}")
             with rig.baseline(model) as baseline:
-                theirs = sustain(rig, plan, baseline, model, capacities).rate
+                theirs = sustain(rig, plan, baseline, (model,), capacities).rate
             rig.step(f"runtime alone, {model}")
             alone = runtime_rates(rig.python, model_file(rig.folder, model), BATCHES, min(1.0, plan.seconds))
             rig.samples[_agent(model)].append(ours)
@@ -84,23 +84,26 @@ def measure(rig: Rig, plan: Plan) -> None:
                 rig.samples[_runtime(model, batch)].append(rate)
 
 
-def sustain(rig: Rig, plan: Plan, subject: Agent | Baseline, model: str, capacities: dict[str, float], devices: int = DEVICES) -> Sustained:
+def sustain(
+    rig: Rig, plan: Plan, subject: Agent | Baseline, models: Sequence[str], capacities: dict[str, float], devices: int = DEVICES
+) -> Sustained:
     """Readings a second that a subject works off while more than that arrive.
 
     Args:
         rig: To measure with.
         plan: `seconds` is about how long it takes.
         subject: Just started.
-        model: That it scores with.
+        models: That it scores with, each with as many of the devices.
         capacities: By kind of subject, what it was found to take; found and noted here where it is not known yet.
         devices: That send, in turn.
     """
     subject.wait_until_subscribed()
-    kind, waiting = type(subject).__name__, devices * (STEPS[model] - 1)
-    readings = order(model, devices=devices, rate=_PILOT_RATE)
+    kind, waiting = type(subject).__name__, sum(devices // len(models) * (STEPS[model] - 1) for model in models)
+    readings = order(*models, devices=devices, rate=_PILOT_RATE)
     # Windows fill first: what completes none costs little.
-    sent = waiting + devices
+    sent = devices * max(STEPS[model] for model in models)
     rig.flood(subject, readings._replace(messages=sent), _TIMEOUT_S)
+    what = " and ".join(models)
     if kind not in capacities:
         capacities[kind], used = _find_capacity(rig, subject, readings)
         sent += used
@@ -112,9 +115,9 @@ def sustain(rig: Rig, plan: Plan, subject: Agent | Baseline, model: str, capacit
             break
         capacities[kind] *= _BEYOND
     else:
-        rig.notes.append(f"{kind}, {model}, {devices} devices: what the broker takes, {flood.rate:.0f} readings/s, was not too much for it")
+        rig.notes.append(f"{kind}, {what}, {devices} devices: what the broker takes, {flood.rate:.0f} readings/s, was not too much for it")
     resident_bytes = subject.resident_bytes()
-    rig.account(f"{kind}, {model}, beyond its capacity, {devices} devices", sent, subject.finish(), waiting)
+    rig.account(f"{kind}, {what}, beyond its capacity, {devices} devices", sent, subject.finish(), waiting)
     return Sustained(flood.rate, resident_bytes)
 
 

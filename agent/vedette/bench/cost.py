@@ -1,0 +1,197 @@
+"""What a reading costs on this machine: a stream's path, part by part, on readings made up from its model's features.
+
+Rules this module keeps: nothing but the agent's own path is measured, in one process, without a broker; what is measured is warm and its
+windows are full; alerts get no reasons, because how many there are says nothing about a site's.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from vedette.bench.made_up import DEVICES, batches
+from vedette.config import Config, Stream
+from vedette.contract.bundle import Bundle
+from vedette.contract.errors import ConfigError
+from vedette.contract.features import Rows
+from vedette.contract.readings import Message
+from vedette.contract.scores import Runtime, Scorer
+from vedette.pipeline import Pipeline, StreamPipeline
+from vedette.runtimes import load
+
+BATCHES = (1, 32, 256)
+"""In windows, for the models alone."""
+
+_ROUNDS = 20
+
+OpenBundle = Callable[[str], Bundle]
+
+
+class Parts(msgspec.Struct, frozen=True, kw_only=True):
+    """Microseconds a reading. `windows` is all that is none of the others: features, windows, calibration, and what holds it together."""
+
+    decode: float
+    windows: float
+    models: float
+    judge: float
+    total: float
+
+
+class StreamCost(msgspec.Struct, frozen=True, kw_only=True):
+    """What one stream costs.
+
+    Attributes:
+        us_a_reading: In batches of one reading from each of DEVICES.
+        windows_a_second: Of the bundle's models alone, by size of batch.
+    """
+
+    stream: str
+    model: str
+    version: str
+    detector: str
+    steps: int
+    us_a_reading: Parts
+    windows_a_second: Mapping[int, float]
+
+    @property
+    def readings_a_second(self) -> float:
+        """What one core would take if it did nothing else, the network's part not counted."""
+        return 1e6 / self.us_a_reading.total
+
+
+class _TimedRuntime:
+    """A runtime that adds up the time it takes."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.seconds = 0.0
+
+    def run(self, windows: Rows) -> Mapping[str, npt.NDArray[np.float32]]:
+        began = time.perf_counter()
+        try:
+            return self._runtime.run(windows)
+        finally:
+            self.seconds += time.perf_counter() - began
+
+
+class _TimedModels:
+    """A bundle's models, timed."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        manifest = bundle.manifest
+        self.bundle = bundle
+        self.runtimes = [_TimedRuntime(load(stage, bundle.files[stage.file])) for stage in manifest.stages]
+        self.scorer = Scorer(manifest.stages, self.runtimes, manifest.combine, manifest.calibration)
+
+    @property
+    def seconds(self) -> float:
+        """That all of them took."""
+        return sum(runtime.seconds for runtime in self.runtimes)
+
+
+def measure(config: Config, open_bundle: OpenBundle, seconds: float, step: Callable[[str], None]) -> list[StreamCost]:
+    """Measure every stream of a configuration.
+
+    Args:
+        config: The agent's.
+        open_bundle: Gives a model's verified bundle.
+        seconds: For each stream, about.
+        step: Told what is measured next.
+
+    Raises:
+        ConfigError: a stream's model is not there, or what is made up for it is not what the stream takes.
+        ScoreError: a runtime is not installed, or refuses a model.
+    """
+    costs = []
+    for stream in config.streams:
+        step(stream.name)
+        timed = _TimedModels(open_bundle(stream.model))
+        alone = msgspec.structs.replace(config, streams=(stream,))
+
+        def opened(_name: str, timed: _TimedModels = timed) -> tuple[Bundle, Scorer]:
+            return timed.bundle, timed.scorer
+
+        pipeline = Pipeline(alone, opened, explains=False)
+        manifest = timed.bundle.manifest
+        costs.append(
+            StreamCost(
+                stream=stream.name,
+                model=manifest.name,
+                version=manifest.version,
+                detector=manifest.detector,
+                steps=manifest.window.steps,
+                us_a_reading=_time_parts(stream, pipeline, timed, seconds * 0.7),
+                windows_a_second=_time_models(timed, seconds * 0.3),
+            )
+        )
+    return costs
+
+
+def _time_parts(stream: Stream, pipeline: Pipeline, models: _TimedModels, seconds: float) -> Parts:
+    manifest = models.bundle.manifest
+    (path,) = pipeline.streams
+    made_up = batches(stream, manifest.features)
+    for _ in range(manifest.window.steps + 1):
+        pipeline.process(next(made_up))
+    if not path.counts["scored"]:
+        refused = ", ".join(f"{name} {count}" for name, count in path.stats().items() if name.startswith("rejected.") or name == "failed")
+        raise ConfigError(f"stream {stream.name}: none of the readings that were made up for it is scored: {refused}")
+    # A window may be due after several readings: whole strides are measured.
+    rounds = _ROUNDS * manifest.window.stride
+    total_s = models_s = decode_s = judge_s = 0.0
+    readings = 0
+    while total_s < seconds:
+        given = [next(made_up) for _ in range(rounds)]
+        before_s = models.seconds
+        total_s += _process(pipeline, given)
+        models_s += models.seconds - before_s
+        decode_s += _decode(path, given)
+        judge_s += _judge(path, _ROUNDS * DEVICES)
+        readings += rounds * DEVICES
+    rest_s = max(0.0, total_s - models_s - decode_s - judge_s)
+    total, models_, decode, judge, rest = (1e6 * took_s / readings for took_s in (total_s, models_s, decode_s, judge_s, rest_s))
+    return Parts(decode=decode, windows=rest, models=models_, judge=judge, total=total)
+
+
+def _process(pipeline: Pipeline, given: Sequence[Sequence[Message]]) -> float:
+    """Seconds that all of it takes."""
+    began = time.perf_counter()
+    for batch in given:
+        pipeline.process(batch)
+    return time.perf_counter() - began
+
+
+def _decode(path: StreamPipeline, given: Sequence[Sequence[Message]]) -> float:
+    """Seconds that decoding alone takes."""
+    decode = path.decoder.decode
+    began = time.perf_counter()
+    for batch in given:
+        for message in batch:
+            decode(message.payload, arrived=message.arrived, device="device-000")
+    return time.perf_counter() - began
+
+
+def _judge(path: StreamPipeline, windows: int) -> float:
+    """Seconds that judging a device takes which is well: most are, most of the time."""
+    judge = path.judge.judge
+    began = time.perf_counter()
+    for second in range(windows):
+        for _alert in judge("judged", float(second), 0.0):
+            pass
+    return time.perf_counter() - began
+
+
+def _time_models(models: _TimedModels, seconds: float) -> dict[int, float]:
+    golden = models.bundle.golden_windows
+    rates = {}
+    for batch in BATCHES:
+        windows = np.ascontiguousarray(np.resize(golden, (batch, *golden.shape[1:])))
+        models.scorer.score(windows)
+        runs, began = 0, time.perf_counter()
+        while (took_s := time.perf_counter() - began) < seconds / len(BATCHES) or not runs:
+            models.scorer.score(windows)
+            runs += 1
+        rates[batch] = runs * batch / took_s
+    return rates
