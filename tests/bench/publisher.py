@@ -10,6 +10,7 @@ and never from the future.
 import json
 import math
 import random
+import select
 import socket
 import subprocess
 import sys
@@ -29,8 +30,8 @@ _HEAD_START_S, _ENCODING_S = 0.02, 12e-6
 _MOST_AHEAD = 1_000_000
 """Messages of an order that are encoded before the first leaves; of a longer one each when it is due."""
 
-ORDINARY_C, ODD_C = 4.0, 30.0
-"""The temperatures that readings are around."""
+ORDINARY, ODD = (4.0, 55.0), (30.0, 90.0)
+"""The temperatures and humidities that readings are around."""
 
 
 class Order(NamedTuple):
@@ -144,10 +145,8 @@ def _publish(broker: socket.socket, order: Order) -> Published:
 
 
 def _waiting_bytes(broker: socket.socket) -> int:
-    try:
-        return len(broker.recv(65536, socket.MSG_DONTWAIT))
-    except BlockingIOError:
-        return 0
+    # Asked first: a socket with a timeout would wait for something to read, MSG_DONTWAIT or not.
+    return len(broker.recv(65536)) if select.select([broker], [], [], 0)[0] else 0
 
 
 def _chunks(order: Order, start: float) -> Iterator[bytes]:
@@ -158,7 +157,7 @@ def _chunks(order: Order, start: float) -> Iterator[bytes]:
     for tick in range(math.ceil(order.messages / a_tick)):
         numbers = range(round(tick * a_tick), min(order.messages, round((tick + 1) * a_tick)))
         due = (start + n / order.rate for n in numbers)
-        payloads = (_payload(time_s, ODD_C if _is_odd(order, n) else ORDINARY_C, rng) for n, time_s in zip(numbers, due, strict=True))
+        payloads = (_payload(time_s, ODD if _is_odd(order, n) else ORDINARY, rng) for n, time_s in zip(numbers, due, strict=True))
         yield b"".join(_packet(topics[n % len(topics)], order.qos, n, payload) for n, payload in zip(numbers, payloads, strict=True))
 
 
@@ -172,9 +171,9 @@ def _is_odd(order: Order, number: int) -> bool:
     return place < order.odd and turn % 2 == 1
 
 
-def _payload(time_s: float, around: float, rng: random.Random) -> bytes:
+def _payload(time_s: float, around: tuple[float, float], rng: random.Random) -> bytes:
     """About 80 bytes, as small sensors send them: two values that the model takes and two that it does not."""
-    temperature, humidity = around + rng.uniform(-2, 2), 55.0 + rng.uniform(-10, 10)
+    temperature, humidity = around[0] + rng.uniform(-2, 2), around[1] + rng.uniform(-10, 10)
     return b'{"ts":%.3f,"temperature":%.2f,"humidity":%.1f,"battery":%d,"rssi":-61}' % (time_s, temperature, humidity, 97)
 
 

@@ -63,10 +63,11 @@ class Process:
         command: To run.
         log: Where its standard error goes.
         environment: On top of the bench's own.
+        talks: What it prints is of interest only if it fails, and goes to the log.
     """
 
-    def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
-        self._command, self._log = list(command), log
+    def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None, *, talks: bool = False) -> None:
+        self._command, self._log, self._talks = list(command), log, talks
         self._environment = {**os.environ, **(environment or {})}
         self._errors: IO[bytes] | None = None
         self.child: subprocess.Popen[str] | None = None
@@ -74,8 +75,9 @@ class Process:
     def __enter__(self) -> Self:
         """Start it. Ctrl-C reaches the bench alone, which then stops it in order."""
         self._errors = self._log.open("wb")
+        printed = self._errors if self._talks else subprocess.PIPE
         self.child = subprocess.Popen(
-            self._command, stdout=subprocess.PIPE, stderr=self._errors, text=True, start_new_session=True, env=self._environment
+            self._command, stdout=printed, stderr=self._errors, text=True, start_new_session=True, env=self._environment
         )
         return self
 
@@ -265,6 +267,10 @@ class Monitor:
             return self._heard[name].get(timeout=timeout_s) if timeout_s else self._heard[name].get_nowait()
         except queue.Empty:
             return None
+
+    def ask(self, topic: str) -> None:
+        """Publish an empty message."""
+        self._client.publish(topic)
 
     def forget(self) -> None:
         """Leave out what was said before."""

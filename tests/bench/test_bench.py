@@ -18,6 +18,7 @@ from bench import cost, figures, latency, machine, publisher, rig, scale
 from bench.figures import Figures, Line, Row
 from bench.publisher import Order
 from bench.subjects import Account
+from brokers import Mosquitto
 
 BENCH = Path(__file__).parent
 
@@ -124,6 +125,13 @@ def test_odd_readings_are_every_second_one_of_their_devices() -> None:
     temperatures = [float(part.split(b",")[0]) for part in chunks.split(b'"temperature":')[1:]]
     assert [n for n, celsius in enumerate(temperatures) if celsius > 20] == [4, 12]
     assert ordered.odd_messages == 2
+
+
+def test_a_fleet_with_less_than_a_message_a_tick_is_in_time(broker: Mosquitto) -> None:
+    with publisher.Publisher(broker.port) as fleet:
+        published = fleet.publish(Order(("plant/{device}",), 2, 1, 100.0, 50))
+    assert published.messages == 50
+    assert 0.4 < published.seconds < 2.0
 
 
 def test_an_alert_belongs_to_the_reading_of_its_device_and_time() -> None:
