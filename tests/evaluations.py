@@ -5,7 +5,7 @@ import hashlib
 import msgspec
 import numpy as np
 
-from vedette.alerts import Alert, Judge, Model
+from vedette.alerts import Model, ScoreJudge
 from vedette.config import Alerts
 from vedette.contract.features import Category, Number, Rows, TimeOfDay
 from vedette.contract.manifest import FileEntry, Manifest, Source, TrainedOn
@@ -128,11 +128,9 @@ def evaluation(
 
 def judge(labelled: Labelled, scores: Scores, manifest: Manifest) -> Judged:
     """What the agent's judge makes of a score for each reading from a device's STEPS-th on."""
-    alarm = Judge(Alerts(), "evaluation", "evaluation", Model(name=manifest.name, version=manifest.version), 10_000)
+    alarm = ScoreJudge(Alerts(), Model(name=manifest.name, version=manifest.version))
     at = np.flatnonzero(number(labelled.devices) >= STEPS - 1)
-    alerts: list[Alert] = []
-    for k in at.tolist():
-        alerts += alarm.judge(labelled.devices[k], labelled.times[k], float(scores[k]))
+    alerts = alarm.judge([labelled.devices[k] for k in at.tolist()], np.array(labelled.times)[at], scores[at])
     kept = np.sort(np.random.default_rng(0).choice(len(at), min(4000, len(at)), replace=False))
     return Judged(
         devices=[labelled.devices[k] for k in at.tolist()],

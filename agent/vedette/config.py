@@ -4,6 +4,7 @@ Rules this module keeps: an unknown key is an error; an error names the file, th
 is ever read from the file itself.
 """
 
+import math
 import os
 import re
 from pathlib import Path
@@ -46,6 +47,46 @@ class Rule:
     def __repr__(self) -> str:
         """As it is written."""
         return f"{self.m} of {self.n}"
+
+
+class Crowd:
+    """`N within T`: at least N devices, or `P% within T`: at least that share of a stream's, within a time.
+
+    Attributes:
+        count: Devices; None where it is a share.
+        share: 0 to 1; None where it is a number.
+        within_s: Seconds.
+    """
+
+    def __init__(self, count: int | None, share: float | None, within_s: float) -> None:
+        self.count, self.share, self.within_s = count, share, within_s
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        """Read `10 within 60s` or `30% within 60s`.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        match = re.fullmatch(r"\s*(\d{1,6})\s*(%?)\s+within\s+(\S.*)", value) if isinstance(value, str) else None
+        try:
+            if match:
+                number, within_s = int(match[1]), Duration.parse(match[3])
+                if match[2] and 1 <= number <= 100:
+                    return cls(None, number / 100, within_s)
+                if not match[2] and number >= 2:
+                    return cls(number, None, within_s)
+        except ValueError as error:
+            raise ValueError(f"expected a number or a share of devices and a duration: {error}") from error
+        raise ValueError(f"expected N within T, N at least 2, or P% within T, such as 10 within 60s, got {value!r}")
+
+    def of(self, devices: int, least: int) -> int:
+        """How many it takes of so many devices; at least `least` where it is a share."""
+        return self.count if self.share is None and self.count else max(least, math.ceil((self.share or 0) * devices))
+
+    def __repr__(self) -> str:
+        """As it is written."""
+        return f"{self.count} within {self.within_s:g}s" if self.share is None else f"{self.share:.0%} within {self.within_s:g}s"
 
 
 class TrialLength:
@@ -146,6 +187,55 @@ class Broker(Struct, frozen=True):
         return urlsplit(self.url).scheme == "mqtts"
 
 
+class Alerts(Struct, frozen=True, rename={"raise_": "raise"}):
+    """When an alert begins, goes on and ends; times are event time, but for silence. A stream may have its own for any of them.
+
+    Attributes:
+        raise_: Windows at or over `threshold` that raise an alert.
+        clear: Windows under `clear_below` that end it.
+        threshold: A window counts from this score on. 1.0 is where the model has its threshold; more for one that finds too much.
+        clear_below: In units of `threshold`.
+        cooldown: After an end, no new alert of the device for this long.
+        update: While an alert lasts, an update at most this often, and only if its peak has risen by a tenth.
+        critical: From this peak on, in units of `threshold`, an alert's severity is critical rather than warning; a rise to it is told at
+            once.
+        drift_after: An alert that lasts this long, with most windows still over the threshold, ends and is told once more, as drift: the
+            model no longer knows what is normal there, or nobody mends it.
+        drift_share: At least this share of a stream's devices over the threshold at once is told as drift of the stream, instead of theirs;
+            null for never.
+        silent: A device of which nothing arrived for this long is silent; null for none.
+        stuck: A number that was sent at least ten times and was the same for this long is stuck; null for none.
+        stuck_features: The numbers to look at; null for all.
+        group: So many devices' alerts of one kind within a time are told as one; null for never.
+    """
+
+    raise_: Rule = Rule(3, 5)
+    clear: Rule = Rule(5, 5)
+    threshold: Annotated[float, msgspec.Meta(gt=0)] = 1.0
+    clear_below: float = 0.9
+    cooldown: Duration = Duration(60)
+    update: Duration = Duration(900)
+    critical: float = 2.0
+    drift_after: Duration = Duration(86400)
+    drift_share: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = 0.5
+    silent: Duration | None = None
+    stuck: Duration | None = None
+    stuck_features: tuple[str, ...] | None = None
+    group: Crowd | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("silent", "stuck"):
+            if getattr(self, name) == 0:
+                raise ValueError(f"{name}: expected more than 0, or null for none, got 0")
+        if self.stuck_features is not None and self.stuck is None:
+            raise ValueError("stuck_features: needs stuck, which says for how long")
+
+    @property
+    def of_devices(self) -> "Alerts":
+        """These rules without those that look at more than a device's scores."""
+        return msgspec.structs.replace(self, drift_share=None, silent=None, stuck=None, stuck_features=None, group=None)
+
+
 class DeviceField(Struct, frozen=True):
     """Where a payload names its device: a dotted path."""
 
@@ -153,7 +243,11 @@ class DeviceField(Struct, frozen=True):
 
 
 class Stream(Struct, frozen=True):
-    """A set of devices of one kind: one topic, one payload mapping, one model."""
+    """A set of devices of one kind: one topic, one payload mapping, one model.
+
+    Attributes:
+        alerts: Where they are other than all streams'; a key that is not there is as it is for all.
+    """
 
     name: Word
     topic: str
@@ -161,6 +255,7 @@ class Stream(Struct, frozen=True):
     payload: PayloadSpec = PayloadSpec()
     device: DeviceField | None = None
     qos: Literal[0, 1] = 1
+    alerts: Alerts | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -178,28 +273,6 @@ class Stream(Struct, frozen=True):
     def filter(self) -> TopicFilter:
         """The compiled topic."""
         return TopicFilter(self.topic)
-
-
-class Alerts(Struct, frozen=True, rename={"raise_": "raise"}):
-    """When an alert begins, goes on and ends; times are event time.
-
-    Attributes:
-        raise_: Windows at or over 1.0 that raise an alert.
-        clear: Windows under `clear_below` that end it.
-        cooldown: After an end, no new alert of the device for this long.
-        update: While an alert lasts, an update at most this often, and only if its peak has risen by a tenth.
-        critical: From this peak on an alert's severity is critical rather than warning; a rise to it is told at once.
-        drift_after: An alert that lasts this long, with most windows still over 1.0, ends and is told once more, as drift: the model no
-            longer knows what is normal there, or nobody mends it.
-    """
-
-    raise_: Rule = Rule(3, 5)
-    clear: Rule = Rule(5, 5)
-    clear_below: float = 0.9
-    cooldown: Duration = Duration(60)
-    update: Duration = Duration(900)
-    critical: float = 2.0
-    drift_after: Duration = Duration(86400)
 
 
 class Limits(Struct, frozen=True):
@@ -271,6 +344,10 @@ class Config(Struct, frozen=True):
     state_every: Duration = Duration(10)
     stats_every: Duration = Duration(30)
 
+    def alerts_of(self, stream: Stream) -> Alerts:
+        """A stream's rules."""
+        return stream.alerts or self.alerts
+
     @property
     def announcements(self) -> dict[str, str]:
         """Topics on which publishers announce this gateway's models, and the model of each; empty where they are not followed."""
@@ -301,7 +378,21 @@ def load(path: Path) -> Config:
     Raises:
         ConfigError: one line with the file, the key's path, what was wrong and what is expected.
     """
-    return documents.load(path, Config)
+    return documents.load(path, Config, _complete)
+
+
+def _complete(document: object) -> object:
+    """Fill in, where a stream has alerts of its own, what it leaves to those of all streams."""
+    if not isinstance(document, dict) or not isinstance(document.get("streams"), list):
+        return document
+    common = document.get("alerts")
+    return {**document, "streams": [_with_common(stream, common) for stream in document["streams"]]}
+
+
+def _with_common(stream: object, common: object) -> object:
+    if isinstance(stream, dict) and isinstance(common, dict) and isinstance(own := stream.get("alerts"), dict):
+        return {**stream, "alerts": {**common, **own}}
+    return stream
 
 
 def _without_password(url: str) -> str:

@@ -1,4 +1,4 @@
-"""From a batch of readings to scores: encode, window, score. The heart of the agent, without I/O, clock or threads."""
+"""From a batch of readings to scores: encode, arrange, window, score. The heart of the agent, without I/O, clock or threads."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from vedette.contract.bundle import Bundle
+from vedette.contract.devices import Slots
 from vedette.contract.errors import ScoreError
-from vedette.contract.features import Category, Elapsed, FeatureEncoder, Number, Raw, Rows
-from vedette.contract.readings import Reading
+from vedette.contract.features import Category, DayOfWeek, Elapsed, FeatureEncoder, Number, Raw, Rows, TimeOfDay, Value
 from vedette.contract.scores import Scorer, Scores
-from vedette.contract.windows import Windower, elapsed_s
+from vedette.contract.timeline import Timeline
+from vedette.contract.windows import Batch, Times, Windower, elapsed_s
 
 TYPICAL_WINDOWS = 8
 MAX_CAUSES = 3
@@ -44,78 +45,113 @@ def _shown(value: float | str | None) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-class Scored(NamedTuple):
-    """A scored batch of n readings, m of which completed a window.
+class Windowed(NamedTuple):
+    """What a batch of n readings came to: m windows.
 
     Attributes:
-        positions: int `(m,)`: which reading completed each window.
-        windows: float32 `(m, steps, columns)`.
-        scores: float32 `(m,)`.
-        raw: float64 `(n, features)`: every reading's values, encoded.
+        sent: float64 `(n, features)`: every reading's values, encoded.
+        batch: The windows; its positions are among the readings: which one completed each window.
+        times: float64 `(m,)`: event time of each window's last row.
+        raw: float64 `(m, features)`: the encoded values of each window's last row.
     """
 
-    positions: npt.NDArray[np.intp]
-    windows: Rows
-    scores: Scores
+    sent: Raw
+    batch: Batch
+    times: Times
     raw: Raw
 
 
 class Detector:
-    """Scores a stream's readings with one bundle.
+    """Windows and scores a stream's readings with one bundle.
 
     Args:
         bundle: Verified.
         scorer: Its loaded models.
-        max_devices: Cap on devices whose windows are kept.
+        merges: Whether a value that a reading lacks is the last one that its device sent.
 
     Attributes:
         adapter: Knows how far each device has moved from history, where the bundle adapts.
     """
 
-    def __init__(self, bundle: Bundle, scorer: Scorer, max_devices: int) -> None:
+    def __init__(self, bundle: Bundle, scorer: Scorer, *, merges: bool = False) -> None:
         manifest = bundle.manifest
+        self.spec = manifest.window
+        self.merges = merges
         self.encoder = FeatureEncoder(manifest.features)
-        self.windower = Windower(manifest.window, len(self.encoder.columns), max_devices, self.encoder.averages, self.encoder.elapsed)
+        clocks = [index for index, feature in enumerate(manifest.features) if isinstance(feature, TimeOfDay | DayOfWeek | Elapsed)]
+        self.timeline = Timeline(self.spec, len(manifest.features), clocks, merges=merges)
+        self.windower = Windower(self.spec, len(self.encoder.columns), self.encoder.averages, self.encoder.elapsed)
         self._scorer = scorer
         self._smoother = scorer.smoother()
         self.adapter = scorer.adapter()
         ordinary = np.argsort(np.abs(bundle.golden_scores), kind="stable")[:TYPICAL_WINDOWS]
+        self._squares = manifest.detector == "pca" and len(manifest.stages) == 1
         self._typical = bundle.golden_windows[ordinary]
 
-    def score(self, readings: Sequence[Reading]) -> Scored:
-        """Score a batch in the order of arrival.
+    def window(self, slots: Slots, times: Times, values: Sequence[Sequence[Value]]) -> Windowed:
+        """Take readings into their devices' windows, in the order of arrival.
+
+        Args:
+            slots: int `(n,)`: of their devices.
+            times: float64 `(n,)`: event times, epoch seconds.
+            values: Of each reading, in the order of the features.
+        """
+        sent = self.encoder.encode(values)
+        rows = self.timeline.arrange(slots, times, sent)
+        batch = self.windower.push(rows.slots, rows.since_s, self.encoder.transform(rows.raw))
+        completed = batch.positions
+        return Windowed(sent, batch._replace(positions=rows.positions[completed]), rows.times[completed], rows.raw[completed])
+
+    def score(self, windowed: Windowed) -> Scores:
+        """Score windows, float32 `(m,)`; 1.0 is the threshold.
 
         Raises:
-            ScoreError: a model failed. The readings are in their windows all the same.
+            ScoreError: a model failed. The windows are counted, and what is smoothed begins anew.
         """
-        raw = self.encoder.encode([reading.values for reading in readings])
-        rows = self.encoder.transform(raw)
-        batch = self.windower.push_batch([r.device for r in readings], [r.time for r in readings], rows)
+        batch = windowed.batch
         try:
             raw_scores = self._scorer.raw(batch.windows)
         except ScoreError:
             self._smoother.forget(batch)
-            self.adapter.forget(batch)
             raise
-        scores = self._scorer.combine_adapted(self.adapter.adapt(self._smoother.smooth(raw_scores, batch), batch))
-        return Scored(batch.positions, batch.windows, scores, raw)
+        return self._scorer.combine_adapted(self.adapter.adapt(self._smoother.smooth(raw_scores, batch), batch))
 
     def counts(self) -> dict[str, int]:
-        """`windows`, `waiting`, `late`, `restarted` and `evicted` of the windower, `values.REASON` of the encoder."""
-        windower = self.windower
+        """`windows` and `waiting` rows, readings that were `late` or are `held` for their turn, windows that `restarted`, and
+        `values.REASON` of the encoder.
+        """
         return {
-            **{name: getattr(windower, name) for name in ("windows", "waiting", "late", "restarted", "evicted")},
+            "windows": self.windower.windows,
+            "waiting": self.windower.waiting,
+            "held": self.timeline.waiting,
+            "late": self.timeline.late,
+            "restarted": self.timeline.restarted,
             **{f"values.{reason}": count for reason, count in self.encoder.counts.items()},
         }
 
+    def reset(self, slots: Slots) -> None:
+        """Forget these slots' devices."""
+        for part in (self.timeline, self.windower, self._smoother, self.adapter):
+            part.reset(slots)
+
+    def move(self, to: Slots) -> None:
+        """Devices have other slots: slot k's now has `to[k]`."""
+        for part in (self.timeline, self.windower, self._smoother, self.adapter):
+            part.move(to)
+
     def take_over(self, other: "Detector") -> None:
-        """Go on with another's windows, where both look at the same features in the same windows; otherwise windows fill anew."""
-        if self.encoder.spec == other.encoder.spec and self.windower.spec == other.windower.spec:
-            self.windower.take_over(other.windower)
+        """Go on with another's windows, whose devices have the same slots, where both look at the same features in the same windows;
+        otherwise windows fill anew. The other must not be used any more.
+        """
+        if (self.encoder.spec, self.spec, self.merges) == (other.encoder.spec, other.spec, other.merges):
+            self.timeline, self.windower = other.timeline, other.windower
 
     def explain(self, window: Rows, raw: npt.NDArray[np.float64]) -> tuple[Cause, ...]:
-        """The features that have most to do with a window's score, by baseline substitution: each in turn is taken from typical
-        windows, and what that takes off the score, on average, is its part.
+        """The features that have most to do with a window's score.
+
+        Where the model says how badly each column was given back, a feature's part is its error, less what it is in typical windows;
+        of PCA, whose score is a sum of squared residuals, its part of that sum. Otherwise by baseline substitution: each feature in turn
+        is taken from typical windows, and what that takes off the score, on average, is its part.
 
         The typical windows are the bundle's most ordinary golden ones, because a window of mean values would be none: to a model of
         sequences a flat line is itself strange.
@@ -126,13 +162,14 @@ class Detector:
 
         Returns:
             At most MAX_CAUSES, the largest share first; none where no single feature makes a difference.
+
+        Raises:
+            ScoreError: a model failed.
         """
-        spec, typical = self.encoder.spec, self._typical
-        variants = np.tile(window, (len(spec), len(typical), 1, 1))
-        for column, feature in enumerate(self.encoder.feature_of_column):
-            variants[feature, :, :, column] = typical[:, :, column]
-        scores = self._scorer.score(np.concatenate([window[None], variants.reshape(-1, *window.shape)]))
-        drops = np.maximum(scores[0] - scores[1:].reshape(len(spec), -1).mean(axis=1), 0.0)
+        spec = self.encoder.spec
+        drops = self._residual_parts(window) if self._squares else self._error_parts(window)
+        if drops is None or not drops.sum() > 0:
+            drops = self._substitution_parts(window)
         if not (total := float(drops.sum())) > 0:
             return ()
         causes = []
@@ -140,7 +177,7 @@ class Detector:
             feature, share = spec[index], float(drops[index]) / total
             observed = self.encoder.observed(int(index), float(raw[index]))
             if isinstance(feature, Elapsed):
-                observed = f"{elapsed_s(float(window[-1, self.encoder.columns.index(feature.name)]), self.windower.spec.max_gap_s):.3g} s"
+                observed = f"{elapsed_s(float(window[-1, self.encoder.columns.index(feature.name)]), self.spec.max_gap_s):.3g} s"
             expected: float | str | None = None
             if isinstance(feature, Number):
                 expected = float(f"{feature.mean:.3g}")
@@ -149,3 +186,35 @@ class Detector:
             if share >= MIN_SHARE:
                 causes.append(Cause(feature=feature.name, share=round(share, 2), observed=observed, expected=expected))
         return tuple(causes)
+
+    def _error_parts(self, window: Rows) -> npt.NDArray[np.float64] | None:
+        """Each feature's error beyond the typical windows', at least 0; None where the model does not tell."""
+        errors = self._scorer.column_errors(np.concatenate([window[None], self._typical]))
+        if errors is None:
+            return None
+        beyond = errors[0] - errors[1:].mean(axis=0)
+        parts = np.bincount(self.encoder.feature_of_column, weights=beyond, minlength=len(self.encoder.spec))
+        return np.maximum(parts, 0.0)
+
+    def _residual_parts(self, window: Rows) -> npt.NDArray[np.float64]:
+        """Each feature's part of a sum of squares, at least 0: its columns' distance from where they typically are, times the slope there.
+
+        Of a quadratic form two values give the slope exactly, so the model file is all that it takes; the parts sum to twice what the
+        window scores beyond a typical one (complete decomposition contributions; Alcala and Qin, 2009).
+        """
+        spec = self.encoder.spec
+        mine = np.array(self.encoder.feature_of_column) == np.arange(len(spec))[:, None]
+        halves = np.where(mine[:, None, :], (window - self._typical.mean(axis=0)) / 2, 0).astype(np.float32)
+        above, below = np.split(self._scorer.raw(np.concatenate([window + halves, window - halves]))[:, 0], 2)
+        parts: npt.NDArray[np.float64] = np.maximum(above - below, 0.0)
+        return parts
+
+    def _substitution_parts(self, window: Rows) -> npt.NDArray[np.float64]:
+        """What each feature takes off the score when it is as in typical windows, at least 0."""
+        spec, typical = self.encoder.spec, self._typical
+        variants = np.tile(window, (len(spec), len(typical), 1, 1))
+        for column, feature in enumerate(self.encoder.feature_of_column):
+            variants[feature, :, :, column] = typical[:, :, column]
+        scores = self._scorer.score(np.concatenate([window[None], variants.reshape(-1, *window.shape)])).astype(np.float64)
+        parts: npt.NDArray[np.float64] = np.maximum(scores[0] - scores[1:].reshape(len(spec), -1).mean(axis=1), 0.0)
+        return parts

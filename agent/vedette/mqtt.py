@@ -1,4 +1,4 @@
-"""The connection to the broker, and the agent's only importer of paho.
+"""The connection to the broker; with `network`, the agent's only importer of paho.
 
 Rules this module keeps: the network's thread does nothing but hand over; a lost broker is retried for ever, and said once;
 nothing is published while disconnected, because paho would queue it and a retry would then send it twice; secrets are never logged.
@@ -21,6 +21,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from vedette.config import Broker
 from vedette.contract.errors import BrokerError, ConfigError
 from vedette.contract.readings import Message
+from vedette.network import Client, Network
 
 log = logging.getLogger(__name__)
 
@@ -54,17 +55,14 @@ class Connection:
         self._on_message, self._on_progress = on_message, on_progress
         self._said: str | None = None
         self._delivered: deque[int] = deque()
-        self._client = paho.Client(
-            CallbackAPIVersion.VERSION2, client_id=broker.client_id or client_id, protocol=_PROTOCOLS[broker.protocol]
-        )
+        self._client = Client(CallbackAPIVersion.VERSION2, client_id=broker.client_id or client_id, protocol=_PROTOCOLS[broker.protocol])
+        self._network = Network(self._client, _LONGEST_RETRY_S, self._not_reached)
         self._client.will_set(status_topic, "offline", qos=1, retain=True)
-        self._client.reconnect_delay_set(1, _LONGEST_RETRY_S)
         self._client.on_connect = self._connected
-        self._client.on_connect_fail = self._not_reached
         self._client.on_disconnect = self._disconnected
         self._client.on_subscribe = self._subscribed
         self._client.on_publish = self._published
-        self._client.on_message = self._received
+        self._client.on_arrival = self._received
 
     def start(self) -> None:
         """Read the credentials and begin to connect, in the network's own thread; returns at once, broker or not.
@@ -74,7 +72,7 @@ class Connection:
         """
         log_in(self._client, self._broker)
         self._client.connect_async(self._broker.host, self._broker.port, keepalive=int(self._broker.keepalive))
-        self._client.loop_start()
+        self._network.start()
 
     def publish(self, topic: str, payload: bytes | str, *, qos: int = 0, retain: bool = False) -> int | None:
         """Publish, if connected.
@@ -107,7 +105,7 @@ class Connection:
             while sent and self._client.is_connected() and not farewell.is_published() and time.monotonic() < deadline:
                 time.sleep(0.01)
         self._client.disconnect()
-        self._client.loop_stop()
+        self._network.stop(timeout_s)
 
     def _connected(self, client: paho.Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
         if reason.is_failure:
@@ -121,6 +119,7 @@ class Connection:
             return
         client.publish(self._status_topic, "online", qos=1, retain=True)
         self._said = None
+        self._network.steady()
         self._on_progress()
         log.info("connected to %s, subscribed to %s", self._address, ", ".join(name for name, _ in self._subscriptions))
 
@@ -128,19 +127,15 @@ class Connection:
         if reason.is_failure and self._said is None:
             self._say(f"connection to {self._address} lost: {reason}")
 
-    def _not_reached(self, _client: Any, _data: Any) -> None:
+    def _not_reached(self) -> None:
         self._say(f"{self._address} cannot be reached; trying again for ever, at most every {_LONGEST_RETRY_S} s")
 
     def _published(self, _client: Any, _data: Any, mid: int, _reason: Any, _properties: Any) -> None:
         self._delivered.append(mid)
         self._on_progress()
 
-    def _received(self, _client: Any, _data: Any, message: paho.MQTTMessage) -> None:
-        try:
-            topic = message.topic
-        except UnicodeDecodeError:
-            topic = ""  # no stream's topic: it is counted as unmatched
-        self._on_message(Message(topic, bytes(message.payload), time.time()), message.qos > 0)
+    def _received(self, topic: str, payload: bytes, qos: int, retained: bool) -> None:
+        self._on_message(Message(topic, payload, time.time(), retained), qos > 0)
 
     def _say(self, what: str) -> None:
         """Log a degraded state once, not at every retry."""

@@ -1,7 +1,7 @@
 """The path of a reading, in order: message, reading, window, score, alert. Live telemetry and recordings walk this same path.
 
 Rules this module keeps: no I/O and no clock; what one stream or device sends never stops another; every message is accounted for: per
-stream, received = readings + rejected, and readings = scored + waiting + late + failed.
+stream, received = readings + rejected, and readings = scored + waiting + held + late + failed.
 """
 
 import functools
@@ -11,32 +11,42 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 
-from vedette.alerts import Alert, Judge, Model
+from vedette.alerts import Alert, Finding, Judge, Judged, Model
 from vedette.config import Config, Stream
 from vedette.contract.bundle import Bundle
+from vedette.contract.devices import Devices, Placed
 from vedette.contract.errors import ConfigError, ReadingError, ScoreError
 from vedette.contract.manifest import Manifest
-from vedette.contract.readings import JsonDecoder, Message, Reading
-from vedette.contract.scores import Scorer
-from vedette.detector import Detector, Scored
+from vedette.contract.readings import JsonDecoder, Message, Readings
+from vedette.contract.scores import Scorer, Scores
+from vedette.contract.windows import Times
+from vedette.detector import Detector, Windowed
 
 log = logging.getLogger(__name__)
 
 
-class Score(NamedTuple):
-    """One window's score; `time` is its last reading's, epoch seconds."""
+class Scored(NamedTuple):
+    """Windows of one stream and their scores, in order.
+
+    Attributes:
+        stream: Its name.
+        devices: Name of each window's device.
+        times: float64 `(n,)`: event time of each window's last row, epoch seconds.
+        scores: float32 `(n,)`.
+    """
 
     stream: str
-    device: str
-    time: float
-    score: float
+    devices: list[str]
+    times: Times
+    scores: Scores
 
 
 class Outcome(NamedTuple):
-    """What came of a batch: every window's score and the alerts, each in order."""
+    """What came of a batch: every window's score, stream by stream, and the alerts in order."""
 
-    scores: list[Score]
+    scored: list[Scored]
     alerts: list[Alert]
 
 
@@ -63,36 +73,49 @@ class StreamPipeline:
         self.decoder = decoder
         self.judge = judge
         self.detector = detector
+        self.devices = judge.devices
         self.counts: Counter[str] = Counter()
         self._before: Counter[str] = Counter()
         self._max_payload = max_payload
         self._explains = explains
+        self._untold: list[Finding] = []
 
     def adopt(self, other: "StreamPipeline") -> None:
         """Go on with another's model, between two batches: alerts that are open and all counters stay, and so do the devices' windows
         where both models look at the same features in the same windows.
         """
         counted = self._model_counts()
+        # Both have seen the same messages; a model that maps other fields may know devices that this one refused.
+        recent = other.devices.recent()
+        to = np.zeros(len(recent), dtype=np.intp)
+        for part in self.devices.place([other.devices.names[slot] for slot in recent.tolist()]):
+            self.detector.reset(part.evicted)
+            self._untold += self.judge.forget(part.evicted)
+            to[recent[part.readings]] = part.slots
+        other.detector.move(to)
         other.detector.take_over(self.detector)
         self.detector, self.decoder = other.detector, other.decoder
-        self.judge.model = other.judge.model
+        self._untold += self.judge.adopt(other.judge.model, self.detector.encoder.spec)
         # What the new detector has counted so far, on trial, this one has counted as well.
         for name in counted | (now := self.detector.counts()):
             self._before[name] = counted.get(name, 0) - now.get(name, 0)
 
-    def process(self, devices: Sequence[str], messages: Sequence[Message]) -> Outcome:
+    def process(self, devices: Sequence[str], messages: Sequence[Message]) -> tuple[list[Scored], list[Finding]]:
         """Take messages of this stream, each with the device that its topic names, all the way."""
+        scored: list[Scored] = []
+        found, self._untold = self._untold, []
         readings = self._decode(devices, messages)
-        if not readings:
-            return Outcome([], [])
-        try:
-            scored = self.detector.score(readings)
-        except ScoreError as error:
-            # The windower took the readings in, so only their verdicts are lost: say so and go on.
-            log.warning("stream %s: a batch could not be scored: %s", self.name, error)
-            return Outcome([], [])
-        self.counts["scored"] += len(scored.positions)
-        return self._judge(readings, scored)
+        for part in self.devices.place(readings.devices):
+            self.detector.reset(part.evicted)
+            found += self._take(readings, part, scored)
+        self.counts["alerts"] += len(found)
+        return scored, found
+
+    def tick(self, now: float) -> list[Finding]:
+        """Let time pass: everything that arrived up to `now`, epoch seconds, was processed."""
+        found = self.judge.tick(now)
+        self.counts["alerts"] += len(found)
+        return found
 
     @property
     def failed(self) -> int:
@@ -104,14 +127,14 @@ class StreamPipeline:
         model = self._model_counts()
         return {
             **{name: self.counts[name] for name in ("received", "readings", "scored")},
-            "waiting": model["waiting"],
-            "late": model["late"],
+            **{name: model[name] for name in ("waiting", "held", "late")},
             "failed": self.failed,
-            "devices": len(self.detector.windower),
+            "devices": len(self.devices),
             "restarted": model["restarted"],
-            "evicted": model["evicted"],
+            "evicted": self.devices.evicted,
             "alerts": self.counts["alerts"],
             "open": self.judge.open_alerts(),
+            "withheld": self.judge.held,
             "shifted": self.detector.adapter.shifted(),
             **{name: count for name, count in sorted(model.items()) if name.startswith("values.") and count},
             **{name: count for name, count in sorted(self.counts.items()) if name.startswith("rejected.")},
@@ -122,40 +145,60 @@ class StreamPipeline:
         now = self.detector.counts()
         return {name: now.get(name, 0) + self._before[name] for name in {**now, **self._before}}
 
-    def _decode(self, devices: Sequence[str], messages: Sequence[Message]) -> list[Reading]:
-        readings = []
+    def _decode(self, devices: Sequence[str], messages: Sequence[Message]) -> Readings:
+        readings = Readings()
         decode = self.decoder.decode
-        for device, (_, payload, arrived) in zip(devices, messages, strict=True):
+        for device, (_, payload, arrived, _) in zip(devices, messages, strict=True):
             try:
                 if len(payload) > self._max_payload:
                     raise ReadingError("too_long", f"{len(payload)} bytes")
-                readings.append(decode(payload, arrived=arrived, device=device))
+                reading = decode(payload, arrived=arrived, device=device)
             except ReadingError as error:
                 self.counts[f"rejected.{error.reason}"] += 1
+                continue
+            readings.devices.append(reading.device)
+            readings.times.append(reading.time)
+            readings.arrived.append(arrived)
+            readings.values.append(reading.values)
         self.counts["received"] += len(messages)
-        self.counts["readings"] += len(readings)
+        self.counts["readings"] += len(readings.times)
         return readings
 
-    def _judge(self, readings: Sequence[Reading], scored: Scored) -> Outcome:
-        scores, alerts = [], []
-        for window, position in enumerate(scored.positions):
-            reading = readings[position]
-            score = float(scored.scores[window])
-            scores.append(Score(self.name, reading.device, reading.time, score))
-            for alert in self.judge.judge(reading.device, reading.time, score):
-                wants_reasons = self._explains and alert.type != "end"
-                alerts.append(self._explained(alert, scored, window) if wants_reasons else alert)
-        self.counts["alerts"] += len(alerts)
-        return Outcome(scores, alerts)
-
-    def _explained(self, alert: Alert, scored: Scored, window: int) -> Alert:
+    def _take(self, readings: Readings, part: Placed, scored: list[Scored]) -> list[Finding]:
+        """Window, score and judge some readings of a batch."""
+        times = np.array(readings.times[part.readings], dtype=np.float64)
+        windowed = self.detector.window(part.slots, times, readings.values[part.readings])
+        positions, window_times = windowed.batch.positions, windowed.times
         try:
-            causes = self.detector.explain(scored.windows[window], scored.raw[scored.positions[window]])
+            scores = self.detector.score(windowed)
+            self.counts["scored"] += len(scores)
+            scored.append(Scored(self.name, [self.devices.names[slot] for slot in windowed.batch.slots.tolist()], window_times, scores))
+        except ScoreError as error:
+            # The windows are kept, so only their verdicts are lost: say so and go on.
+            log.warning("stream %s: a batch could not be scored: %s", self.name, error)
+            positions, window_times, scores = positions[:0], window_times[:0], np.zeros(0, dtype=np.float32)
+        arrived = np.array(readings.arrived[part.readings], dtype=np.float64)
+        batch = Judged(part.slots, times, arrived, windowed.sent, positions, window_times, scores, part.evicted, part.forgotten)
+        return [
+            finding._replace(alert=self._explained(finding.alert, windowed, finding.window))
+            if self._explains and finding.window is not None and finding.alert.type != "end"
+            else finding
+            for finding in self.judge.judge(batch)
+        ]
+
+    def _explained(self, alert: Alert, windowed: Windowed, window: int) -> Alert:
+        try:
+            causes = self.detector.explain(windowed.batch.windows[window], windowed.raw[window])
         except ScoreError as error:
             # An alert without its reasons is worth more than none.
             log.warning("stream %s: an alert could not be explained: %s", self.name, error)
             return alert
         return msgspec.structs.replace(alert, explanation=causes)
+
+
+def _in_order(findings: list[Finding]) -> list[Alert]:
+    """Several streams' alerts, in the order of arrival of what called for them."""
+    return [finding.alert for finding in sorted(findings, key=lambda finding: finding.at)]
 
 
 def check_fit(config: Config, manifest: Manifest) -> None:
@@ -207,9 +250,9 @@ class Pipeline:
                 raise ConfigError(f"streams[{index}].model: {error}") from error
             decoder = _decoder(index, stream, bundle.manifest)
             model = Model(name=bundle.manifest.name, version=bundle.manifest.version)
-            judge = Judge(config.alerts, config.gateway, stream.name, model, limits.devices)
-            detector = Detector(bundle, scorer, limits.devices)
-            self.streams.append(StreamPipeline(stream, decoder, judge, detector, limits.payload, explains=explains))
+            features = bundle.manifest.features
+            judge = Judge(config.alerts_of(stream), config.gateway, stream.name, model, Devices(limits.devices), features)
+            self.streams.append(StreamPipeline(stream, decoder, judge, Detector(bundle, scorer), limits.payload, explains=explains))
         self._route = functools.lru_cache(maxsize=2 * limits.devices)(self._find_route)
 
     def adopt(self, other: "Pipeline") -> None:
@@ -229,7 +272,11 @@ class Pipeline:
                 devices[index].append(device)
                 batches[index].append(message)
         outcomes = [s.process(d, b) for s, d, b in zip(self.streams, devices, batches, strict=True) if b]
-        return Outcome([s for o in outcomes for s in o.scores], [a for o in outcomes for a in o.alerts])
+        return Outcome([s for scored, _ in outcomes for s in scored], _in_order([f for _, found in outcomes for f in found]))
+
+    def tick(self, now: float) -> list[Alert]:
+        """Let time pass: everything that arrived up to `now`, epoch seconds, was processed. Who fell silent is told then."""
+        return _in_order([finding for stream in self.streams for finding in stream.tick(now)])
 
     def stats(self) -> dict[str, object]:
         """Counters of every stream by its name."""

@@ -8,7 +8,7 @@ from typing import IO, Self
 import msgspec
 
 from vedette.contract.errors import VedetteError
-from vedette.pipeline import Score
+from vedette.pipeline import Scored
 
 
 class ScoreLog:
@@ -34,9 +34,12 @@ class ScoreLog:
             raise VedetteError(f"--scores: {self._path}: {error.strerror}") from error
         return self
 
-    def write(self, scores: Sequence[Score]) -> None:
+    def write(self, scored: Sequence[Scored]) -> None:
         """Append scores."""
-        self._file.write(self._encoder.encode_lines([score._asdict() for score in scores]))
+        for stream, devices, times, scores in scored:
+            windows = zip(devices, times.tolist(), scores.tolist(), strict=True)
+            lines = [{"stream": stream, "device": device, "time": time, "score": score} for device, time, score in windows]
+            self._file.write(self._encoder.encode_lines(lines))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Close the file."""

@@ -21,7 +21,7 @@ from vedette.health import ServiceManager, resident_bytes
 from vedette.inbox import Inbox
 from vedette.mqtt import Connection
 from vedette.outbox import Outbox
-from vedette.pipeline import Outcome, Score
+from vedette.pipeline import Outcome, Scored
 from vedette.rollout import Rollout
 from vedette.spool import Spool
 from vedette.state import DeviceState, StateBoard
@@ -33,8 +33,9 @@ log = logging.getLogger(__name__)
 MAX_BATCH = 1024
 LINGER_S = 0.005
 IDLE_S = 0.2
+ARRIVING_S = 1.0
 
-ScoreSink = Callable[[Sequence[Score]], None]
+ScoreSink = Callable[[Sequence[Scored]], None]
 
 
 class Service:
@@ -104,14 +105,18 @@ class Service:
         self._inbox.wake()
 
     def _turn(self, timeout_s: float) -> None:
+        began = time.time()
         messages = self._inbox.take(MAX_BATCH, timeout_s, LINGER_S)
         self._rollout.advance()
         if messages:
             outcome = self._rollout.process(messages)
             if self._on_scores:
-                self._on_scores(outcome.scores)
+                self._on_scores(outcome.scored)
             self._outbox.add(outcome.alerts)
             self._publish_states(outcome)
+        if not len(self._inbox):
+            # What arrived before this turn began was in the inbox by then, give or take the moment it takes to get there.
+            self._outbox.add(self._rollout.pipeline.tick(began - ARRIVING_S))
         self._outbox.deliver()
         self._publish_reports()
         if time.monotonic() >= self._stats_due:
@@ -133,10 +138,9 @@ class Service:
         self._inbox.put(message, may_wait=acknowledged)
 
     def _publish_states(self, outcome: Outcome) -> None:
-        for score in self._board.due(outcome.scores, outcome.alerts, time.monotonic()):
-            alert = self._judges[score.stream].open_alert(score.device)
-            state = DeviceState(score=round(score.score, 4), time=score.time, alert=alert)
-            self._connection.publish(self._topics.state(score.stream, score.device), msgspec.json.encode(state), retain=True)
+        for stream, device, at, score in self._board.due(outcome, time.monotonic()):
+            state = DeviceState(score=round(score, 4), time=at, alert=self._judges[stream].open_alert(device))
+            self._connection.publish(self._topics.state(stream, device), msgspec.json.encode(state), retain=True)
 
     def _publish_reports(self) -> None:
         for report in self._rollout.due_reports():

@@ -1,11 +1,11 @@
 """A device's present state as subscribers see it: its latest score and its alert, retained and rate-limited."""
 
 from collections import OrderedDict
+from typing import NamedTuple
 
 import msgspec
 
-from vedette.alerts import Alert
-from vedette.pipeline import Score
+from vedette.pipeline import Outcome
 
 
 class DeviceState(msgspec.Struct, frozen=True, kw_only=True):
@@ -14,6 +14,15 @@ class DeviceState(msgspec.Struct, frozen=True, kw_only=True):
     score: float
     time: float
     alert: str | None
+
+
+class Latest(NamedTuple):
+    """A device's latest score; `time` is event time, epoch seconds."""
+
+    stream: str
+    device: str
+    time: float
+    score: float
 
 
 class StateBoard:
@@ -28,25 +37,25 @@ class StateBoard:
         self._every_s, self._max_devices = every_s, max_devices
         self._published: OrderedDict[tuple[str, str], float] = OrderedDict()
 
-    def due(self, scores: list[Score], alerts: list[Alert], now: float) -> list[Score]:
+    def due(self, outcome: Outcome, now: float) -> list[Latest]:
         """The latest score of each device of a batch whose state should be published now.
 
         Args:
-            scores: Of the batch, in order.
-            alerts: Of the batch.
+            outcome: Of the batch.
             now: Monotonic clock, seconds.
         """
         if not self._every_s:
             return []
-        changed = {(alert.stream, alert.device) for alert in alerts if alert.type != "update"}
-        latest = {(score.stream, score.device): score for score in scores}
+        changed = {(alert.stream, alert.device) for alert in outcome.alerts if alert.type != "update"}
         due = []
-        for key, score in latest.items():
-            last = self._published.get(key)
-            if key in changed or last is None or now - last >= self._every_s:
-                self._published[key] = now
-                self._published.move_to_end(key)
-                due.append(score)
+        for stream, devices, times, scores in outcome.scored:
+            for device, window in dict(zip(devices, range(len(devices)), strict=True)).items():
+                key = stream, device
+                last = self._published.get(key)
+                if last is None or now - last >= self._every_s or key in changed:
+                    self._published[key] = now
+                    self._published.move_to_end(key)
+                    due.append(Latest(stream, device, float(times[window]), float(scores[window])))
         while len(self._published) > self._max_devices:
             self._published.popitem(last=False)
         return due

@@ -80,8 +80,8 @@ class AgentTopics:
         return f"{self._root}/models/{name}"
 
     def alert(self, stream: str, device: str) -> str:
-        """Where alerts about a device go."""
-        return f"{self._root}/alerts/{stream}/{escape(device)}"
+        """Where alerts about a device go; those about many devices of a stream, whose device is empty, one level up."""
+        return f"{self._root}/alerts/{stream}" + (f"/{escape(device)}" if device else "")
 
     def state(self, stream: str, device: str) -> str:
         """Where a device's present score is retained."""

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 import msgspec
 import numpy as np
 
-from vedette.alerts import Alert
+from vedette.alerts import Alert, Judge
 from vedette.config import TrialLength
 from vedette.contract.readings import Message
-from vedette.pipeline import Outcome, Pipeline, Score
+from vedette.pipeline import Outcome, Pipeline, Scored
 
 MIN_WINDOWS = 50
 """Fewer say nothing of a distribution: a trial by the clock goes on until there are so many."""
@@ -95,15 +95,15 @@ class Trial:
         names = {stream.name for stream in candidate.streams}
         self._streams = names
         watched = [stream for stream in live.streams if stream.name in names]
-        self._live = _Count(watched[0].judge.model.version, sum(stream.judge.open_alerts() for stream in watched))
-        self._candidate = _Count(candidate.streams[0].judge.model.version, 0)
+        self._live = _Count([stream.judge for stream in watched])
+        self._candidate = _Count([stream.judge for stream in candidate.streams])
 
     def process(self, messages: Sequence[Message], live: Outcome) -> None:
         """Let the candidate take messages that the live model has taken, and count what both made of them."""
         found = self.pipeline.process(messages)
-        self._candidate.add(found.scores, found.alerts)
+        self._candidate.add(found.scored, found.alerts)
         if self._candidate.windows:  # until its first window is full there is nothing to compare
-            self._live.add((s for s in live.scores if s.stream in self._streams), (a for a in live.alerts if a.stream in self._streams))
+            self._live.add((s for s in live.scored if s.stream in self._streams), (a for a in live.alerts if a.stream in self._streams))
 
     def verdict(self, now: float) -> Verdict | None:
         """What the trial has come to.
@@ -153,7 +153,7 @@ class Trial:
         return None
 
     def _flood(self, one: Tally, two: Tally) -> str | None:
-        devices = sum(len(stream.detector.windower) for stream in self.pipeline.streams)
+        devices = sum(len(stream.devices) for stream in self.pipeline.streams)
         if one.alerts > max(SPARE_ALERTS, SPARE_ALERTS_A_DEVICE * devices) + TIMES * two.alerts:
             return f"flood: {one.alerts} alerts where {two.version} raised {two.alerts}"
         if one.windows >= MIN_WINDOWS and one.over > SPARE_SHARE + TIMES * two.over:
@@ -162,17 +162,18 @@ class Trial:
 
 
 class _Count:
-    """One model's scores and alerts."""
+    """One model's scores and alerts, those among them that are withheld because a whole stream drifts."""
 
-    def __init__(self, version: str, alerts: int) -> None:
-        self._version, self._alerts = version, alerts
+    def __init__(self, judges: Sequence[Judge]) -> None:
+        self._judges, self._version = judges, judges[0].model.version
+        self._alerts = sum(judge.open_alerts() + judge.withholds() - judge.held for judge in judges)
         self._over = self.windows = 0
         self.bins = np.zeros(len(_EDGES) - 1, dtype=np.int64)
         self.lowest, self.highest = np.inf, -np.inf
 
-    def add(self, scores: Iterable[Score], alerts: Iterable[Alert]) -> None:
+    def add(self, scored: Iterable[Scored], alerts: Iterable[Alert]) -> None:
         self._alerts += sum(alert.type == "new" for alert in alerts)
-        found = np.array([score.score for score in scores])
+        found = np.concatenate([[], *(some.scores for some in scored)])
         if not len(found):
             return
         self.windows += len(found)
@@ -185,7 +186,7 @@ class _Count:
             version=self._version,
             windows=self.windows,
             over=round(self._over / max(1, self.windows), 6),
-            alerts=self._alerts,
+            alerts=self._alerts + sum(judge.held for judge in self._judges),
             median=self._quantile(0.5),
             p99=self._quantile(0.99),
         )

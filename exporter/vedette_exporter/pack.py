@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from vedette.contract import bundle
@@ -23,6 +24,7 @@ from vedette_exporter.recalibrate import recalibrated
 from vedette_exporter.routes import Chosen, Route, Tried
 from vedette_exporter.variants import Variant
 from vedette_training import run as runs
+from vedette_training.detectors.lstm_autoencoder import FEATURE_ERROR
 from vedette_training.models import Model
 from vedette_training.run import Holdout, Run, RunStage
 
@@ -139,7 +141,8 @@ def _prove(given: _Given, choice: Choice, like: Mapping[str, str] = MappingProxy
         BundleError: they do not survive conversion.
     """
     run, holdout, models, windows = given
-    stages = variants.narrowed([stage_of(described, choice) for described in run.stages], models, choice.precision)
+    described = [_with_feature_error(stage_of(one, choice), model, windows) for one, model in zip(run.stages, models, strict=True)]
+    stages = variants.narrowed(described, models, choice.precision)
     chosen = _convert(given, stages, choice, like)
     exported = [one.runtime for one in chosen]
     pair = Pair(stages, run.combine, run.calibration, models, exported)
@@ -167,6 +170,13 @@ def stage_of(described: RunStage, choice: Choice = Choice()) -> Stage:
         calibration=described.calibration,
         smoothing=described.smoothing,
     )
+
+
+def _with_feature_error(stage: Stage, model: Model, windows: Rows) -> Stage:
+    """The stage, told which output says what of a window was given back badly, if its model has one."""
+    if stage.input != "window" or FEATURE_ERROR not in model.run(windows[:1]):
+        return stage
+    return msgspec.structs.replace(stage, feature_error=FEATURE_ERROR)
 
 
 _SUFFIXES = {"litert": "tflite", "onnx": "onnx"}

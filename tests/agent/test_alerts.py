@@ -1,21 +1,24 @@
+import hashlib
+
 import msgspec
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vedette.alerts import Alert, Judge, Model
+from vedette.alerts import Alert, Model, ScoreJudge
 from vedette.config import Alerts, Rule
 from vedette.contract.durations import Duration
 
 RULES = Alerts(raise_=Rule(2, 3), clear=Rule(2, 2), cooldown=Duration(100), update=Duration(30), critical=2.0)
 
 
-def judge(rules: Alerts = RULES, max_devices: int = 100) -> Judge:
-    return Judge(rules, "gw", "fridges", Model(name="fridge", version="1.0.0"), max_devices)
+def judge(rules: Alerts = RULES, max_devices: int = 100) -> ScoreJudge:
+    return ScoreJudge(rules, Model(name="fridge", version="1.0.0"), max_devices, "gw", "fridges")
 
 
-def play(scores: list[float], subject: Judge | None = None, device: str = "d", start: float = 0.0) -> list[Alert]:
+def play(scores: list[float], subject: ScoreJudge | None = None, device: str = "d", start: float = 0.0) -> list[Alert]:
     subject = subject or judge()
-    return [alert for step, score in enumerate(scores) for alert in subject.judge(device, start + 10.0 * step, score)]
+    return subject.judge([device] * len(scores), start + 10.0 * np.arange(len(scores)), scores)
 
 
 def told(alerts: list[Alert]) -> list[tuple[str, float]]:
@@ -81,18 +84,31 @@ def test_a_clock_that_goes_back_does_not_prolong_the_pause() -> None:
     assert told(play([1.5, 1.5], subject, start=0.0)) == [("new", 10.0)]
 
 
+def test_ids_are_what_they_always_were() -> None:
+    """Subscribers drop duplicates by them, across versions too."""
+    digest = hashlib.sha256(b"gw\0fridges\0d\0fridge\x001.0.0\x0010.0").hexdigest()
+    assert play([1.5, 1.5])[0].id == digest[:32]
+
+
+def test_a_higher_threshold_takes_the_rules_that_hang_on_it_along() -> None:
+    rules = msgspec.structs.replace(RULES, threshold=2.0)
+    assert told(play([1.9, 1.9, 1.9], judge(rules))) == []
+    assert told(play([2.0, 2.0, 1.7, 1.7], judge(rules))) == [("new", 10.0), ("end", 30.0)]
+    assert [a.severity for a in play([2.0, 3.9, 3.9, 4.0], judge(rules))] == ["warning", "critical"]
+
+
 def test_the_same_episode_has_the_same_id_in_a_replay() -> None:
     assert [a.id for a in play([1.5, 1.5])] == [a.id for a in play([1.5, 1.5])]
     assert play([1.5, 1.5])[0].id != play([1.5, 1.5], device="e")[0].id
 
 
 def test_a_device_that_is_well_takes_no_memory() -> None:
-    subject = judge()
+    subject = judge(max_devices=2000)
     for device in range(1000):
         play([0.5, 0.9, 1.2, 0.1, 0.1, 0.1], subject, str(device))
-    assert subject._episodes == {}
+    assert len(subject._judge._episodes) == 0
     play([1.5, 1.5, 0.1, 0.1, *[0.1] * 10], subject)
-    assert subject._episodes == {}
+    assert len(subject._judge._episodes) == 0
 
 
 def test_a_device_that_is_forgotten_at_the_cap_gets_its_end() -> None:
@@ -108,7 +124,7 @@ def test_an_episode_is_new_then_updates_then_end_whatever_comes(steps: list[tupl
     subject = judge()
     open_: dict[str, str] = {}
     for step, (device, score) in enumerate(steps):
-        for alert in subject.judge(device, 10.0 * step, score):
+        for alert in subject.judge([device], [10.0 * step], [score]):
             assert (alert.type == "new") == (device not in open_)
             assert open_.setdefault(device, alert.id) == alert.id
             if alert.type == "end":
@@ -120,7 +136,7 @@ def test_an_episode_is_new_then_updates_then_end_whatever_comes(steps: list[tupl
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from([0.2, 0.95, 1.1, 2.5])), max_size=80))
 def test_interleaving_devices_changes_nothing(steps: list[tuple[str, float]]) -> None:
     together, timed = judge(), [(device, 10.0 * i, score) for i, (device, score) in enumerate(steps)]
-    mixed = [alert for step in timed for alert in together.judge(*step)]
+    mixed = [alert for device, time, score in timed for alert in together.judge([device], [time], [score])]
     for name in "ab":
-        alone = judge()
-        assert [a for a in mixed if a.device == name] == [a for step in timed if step[0] == name for a in alone.judge(*step)]
+        mine = [(time, score) for device, time, score in timed if device == name]
+        assert [a for a in mixed if a.device == name] == judge().judge([name] * len(mine), [t for t, _ in mine], [s for _, s in mine])

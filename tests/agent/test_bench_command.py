@@ -61,6 +61,13 @@ def test_a_bundle_is_measured_without_a_configuration(tmp_path: Path, capsys: py
     assert found["machine"]
 
 
+def test_a_model_on_a_grid_that_waits_for_late_readings_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "fridge.vedette"
+    path.write_bytes(make_bundle(window=WindowSpec(steps=3, period_s=60.0, late_s=150.0)))
+    (stream,) = measured(capsys, path)["streams"]
+    assert stream["us_a_reading"]["models"] > 0
+
+
 def test_every_configured_stream_is_measured_with_its_own_mapping(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     install(tmp_path / "state", make_bundle())
     path = write_config(tmp_path, "mqtt://localhost:1", streams=[STREAM, NESTED])

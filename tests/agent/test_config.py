@@ -52,6 +52,17 @@ def test_the_designs_example_is_read(tmp_path: Path) -> None:
     assert loaded.streams[0].payload.fields == {"fridge_temperature": "temp.c"}
 
 
+def test_a_streams_alerts_are_those_of_all_streams_but_for_what_it_says(tmp_path: Path) -> None:
+    common = {"raise": "2 of 4", "silent": "10m", "group": "30% within 60s"}
+    both = [*stream(alerts={"silent": None, "threshold": 1.3}), *stream(name="ovens", topic="ovens/{device}")]
+    loaded = load(tmp_path, streams=both, alerts=common)
+    fridges, ovens = (loaded.alerts_of(each) for each in loaded.streams)
+    assert (fridges.raise_.m, fridges.silent, fridges.threshold) == (2, None, 1.3)
+    assert (ovens.raise_.m, ovens.silent, ovens.threshold) == (2, 600.0, 1.0)
+    assert ovens.group is not None
+    assert (ovens.group.share, ovens.group.within_s) == (0.3, 60.0)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -75,6 +86,11 @@ def test_the_designs_example_is_read(tmp_path: Path) -> None:
         ),
         ({"alerts": {"raise": "6 of 5"}}, 'agent.yaml: alerts.raise: expected "M of N" with 1 <= M <= N <= 64, such as 3 of 5, got'),
         ({"alerts": {"cooldown": "soon"}}, 'agent.yaml: alerts.cooldown: expected a duration such as 90, 60s, 45m or 7d, got "soon"'),
+        ({"alerts": {"silent": 0}}, "agent.yaml: alerts.silent: expected more than 0, or null for none, got 0"),
+        ({"alerts": {"stuck_features": ["t"]}}, "agent.yaml: alerts.stuck_features: needs stuck, which says for how long"),
+        ({"alerts": {"group": "1 within 60s"}}, "agent.yaml: alerts.group: expected N within T, N at least 2, or P% within T, such as"),
+        ({"alerts": {"drift_share": 2}}, "agent.yaml: alerts.drift_share: expected "),
+        ({"streams": stream(alerts={"rise": "3 of 5"})}, 'agent.yaml: streams[0].alerts.rise: unknown key; did you mean "raise"?'),
         ({"updates": {"repository": "/models"}}, "agent.yaml: updates.root: missing, and it has no default"),
         (
             {"updates": {"repository": "models", "root": "r"}},

@@ -17,7 +17,7 @@ from vedette.contract.features import Rows
 from vedette.contract.readings import Message
 from vedette.contract.scores import Calibration, Runtime, Scorer, Stage
 from vedette.contract.windows import WindowSpec
-from vedette.pipeline import Pipeline
+from vedette.pipeline import Outcome, Pipeline
 
 BUNDLE = bundles.read(make_bundle(features=(TEMPERATURE, DOOR), window=WindowSpec(steps=3)))
 
@@ -66,6 +66,11 @@ def message(device: str, ts: float, temperature: object, door: str = "closed") -
     return Message(f"f/{device}", json.dumps({"ts": ts, "temperature": temperature, "door": door}).encode(), 1e9)
 
 
+def flat(outcome: Outcome) -> list[tuple[str, float, float]]:
+    """Device, time and score of each window."""
+    return [w for s in outcome.scored for w in zip(s.devices, s.times.tolist(), s.scores.tolist(), strict=True)]
+
+
 READINGS = st.lists(
     st.tuples(
         st.sampled_from("abc"), st.integers(0, 40), st.sampled_from([3.0, 4.0, 4.5, 9.0, -99.0, "bad"]), st.sampled_from(["open", "?"])
@@ -84,9 +89,9 @@ def test_where_batches_end_changes_nothing(readings: list[tuple[str, int, object
     for size in sizes:
         outcome = cut.process(messages[:size])
         messages = messages[size:]
-        scores += outcome.scores
+        scores += flat(outcome)
         alerts += outcome.alerts
-    assert (scores, alerts) == (expected.scores, expected.alerts)
+    assert (scores, alerts) == (flat(expected), expected.alerts)
     assert cut.stats() == whole.stats()
 
 
@@ -107,7 +112,7 @@ def test_a_model_that_fails_costs_its_batch_and_nothing_else(runtime: Runtime) -
     subject = pipeline(runtime)
     outcome = subject.process([message("a", 60.0 * i, 4.0) for i in range(4)])
     stats = subject.streams[0].stats()
-    assert outcome.scores == [] and (stats["failed"], stats["waiting"], stats["readings"]) == (2, 2, 4)
+    assert flat(outcome) == [] and (stats["failed"], stats["waiting"], stats["readings"]) == (2, 2, 4)
 
 
 def test_two_streams_may_read_the_same_topic() -> None:
@@ -115,7 +120,7 @@ def test_two_streams_may_read_the_same_topic() -> None:
     settings_ = {"gateway": "g", "broker": {"url": "mqtt://h"}, "streams": [{"name": "x", **stream}, {"name": "y", **stream}]}
     both = Pipeline(msgspec.convert(settings_, Config), lambda _: (BUNDLE, Scorer(BUNDLE.manifest.stages, [Spread()], "all")))
     outcome = both.process([message("a", 60.0 * i, 4.0) for i in range(3)])
-    assert [score.stream for score in outcome.scores] == ["x", "y"]
+    assert [scored.stream for scored in outcome.scored] == ["x", "y"]
 
 
 def test_an_alert_explains_itself_with_the_feature_that_moved() -> None:

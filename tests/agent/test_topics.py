@@ -62,4 +62,5 @@ def test_the_agents_topics_are_those_of_the_design() -> None:
     topics = AgentTopics("vedette", "gw-7")
     assert (topics.status, topics.stats) == ("vedette/gw-7/status", "vedette/gw-7/stats")
     assert topics.alert("fridges", "f/1 ") == "vedette/gw-7/alerts/fridges/f%2F1%20"
+    assert topics.alert("fridges", "") == "vedette/gw-7/alerts/fridges"
     assert topics.state("fridges", "..") == "vedette/gw-7/state/fridges/%2E%2E"

@@ -24,14 +24,13 @@ def adaptation(raw: Floats | None = None, half_life: float = 100.0) -> Adaptatio
 SEEDED = adaptation()
 
 
-def batch(slots: list[int], new: list[bool] | None = None) -> Batch:
-    found = np.array([slot not in slots[:place] for place, slot in enumerate(slots)] if new is None else new, dtype=np.bool_)
-    return Batch(np.arange(len(slots)), np.zeros((len(slots), 1, 1), np.float32), np.array(slots, np.intp), found, found)
+def batch(slots: list[int]) -> Batch:
+    nowhere = np.zeros(len(slots), dtype=np.bool_)
+    return Batch(np.arange(len(slots)), np.zeros((len(slots), 1, 1), np.float32), np.array(slots, np.intp), nowhere)
 
 
-def adapt(adapter: Adapter, *raw: float, slot: int = 0, new: bool = False) -> list[float]:
-    windows = batch([slot] * len(raw), [new and not place for place in range(len(raw))])
-    found: list[float] = adapter.adapt(np.array(raw)[:, None], windows)[:, 0].tolist()
+def adapt(adapter: Adapter, *raw: float, slot: int = 0) -> list[float]:
+    found: list[float] = adapter.adapt(np.array(raw)[:, None], batch([slot] * len(raw)))[:, 0].tolist()
     return found
 
 
@@ -51,7 +50,7 @@ def test_a_higher_score_never_has_a_lower_surprisal(raw: list[float]) -> None:
 
 def test_the_first_window_of_a_device_is_judged_by_the_seed_alone() -> None:
     raw = [0.1, 1.0, 5.0, 50.0]
-    found = [adapt(Adapter([SEEDED]), x, new=True)[0] for x in raw]
+    found = [adapt(Adapter([SEEDED]), x)[0] for x in raw]
     assert found == pytest.approx(SEEDED.surprisal(np.array(raw)).tolist(), rel=1e-5)
 
 
@@ -64,7 +63,7 @@ def test_a_stage_that_does_not_adapt_keeps_its_score() -> None:
 def test_what_lasts_for_some_half_lives_is_ordinary_and_told_as_a_shift() -> None:
     adapter = Adapter([SEEDED])
     rng = np.random.default_rng(1)
-    usual = adapt(adapter, *rng.exponential(size=400), new=True)
+    usual = adapt(adapter, *rng.exponential(size=400))
     assert adapter.shifts(np.array([0]))[0, 0] == pytest.approx(0.5, abs=0.1)
     assert adapter.shifted() == 0
     shifted = adapt(adapter, *(20 + rng.exponential(size=400)))
@@ -76,18 +75,14 @@ def test_what_lasts_for_some_half_lives_is_ordinary_and_told_as_a_shift() -> Non
     assert Adapter([None]).shifted() == 0
 
 
-def test_a_device_keeps_its_own_past_over_a_gap_and_a_new_one_begins_with_the_seed() -> None:
+def test_a_device_keeps_its_own_past_and_another_one_begins_with_the_seed() -> None:
     adapter = Adapter([SEEDED])
-    adapt(adapter, *[20.0] * 400, new=True)
+    adapt(adapter, *[20.0] * 400)
     assert adapt(adapter, 20.0)[0] < 0.5
-    assert adapt(adapter, 20.0, new=True)[0] == pytest.approx(SEEDED.surprisal(np.array([20.0]))[0], rel=1e-5)
-
-
-def test_a_new_device_whose_window_could_not_be_scored_begins_with_the_seed() -> None:
-    adapter = Adapter([SEEDED])
-    adapt(adapter, *[20.0] * 400, new=True)
-    adapter.forget(batch([0, 40], [True, True]))
-    assert adapt(adapter, 20.0) == adapt(adapter, 20.0, slot=40) == pytest.approx(SEEDED.surprisal(np.array([20.0])).tolist(), rel=1e-5)
+    fresh = pytest.approx(SEEDED.surprisal(np.array([20.0])).tolist(), rel=1e-5)
+    assert adapt(adapter, 20.0, slot=40) == fresh
+    adapter.reset(np.array([0]))
+    assert adapt(adapter, 20.0) == fresh
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.floats(-1e30, 1e30) | st.floats(0, 9)), max_size=60), st.integers(0, 60))
@@ -95,18 +90,17 @@ def test_adapting_does_not_depend_on_how_windows_are_batched(windows: list[tuple
     adaptations = [SEEDED, None, adaptation(np.linspace(1, 2, 50), half_life=3.0)]
     slots, raw = [slot for slot, _ in windows], np.array([[x, x, x] for _, x in windows]).reshape(-1, 3)
     whole = Adapter(adaptations).adapt(raw, batch(slots))
-    new = batch(slots).is_new.tolist()
     parts, single = Adapter(adaptations), Adapter(adaptations)
-    halves = [parts.adapt(raw[s], batch(slots[s], new[s])) for s in (slice(0, cut), slice(cut, None))]
+    halves = [parts.adapt(raw[s], batch(slots[s])) for s in (slice(0, cut), slice(cut, None))]
     np.testing.assert_array_equal(np.concatenate(halves), whole)
-    ones = [single.adapt(raw[i : i + 1], batch(slots[i : i + 1], new[i : i + 1])) for i in range(len(slots))]
+    ones = [single.adapt(raw[i : i + 1], batch(slots[i : i + 1])) for i in range(len(slots))]
     np.testing.assert_array_equal(np.concatenate([*ones, np.zeros((0, 3))]), whole)
 
 
 @given(st.lists(st.floats(-1e38, 1e38), min_size=1, max_size=50), st.sampled_from([0.01, 1.0, 1e9]))
 def test_whatever_comes_all_stays_finite_and_under_the_cap(raw: list[float], half_life: float) -> None:
     adapter = Adapter([msgspec.structs.replace(SEEDED, half_life=half_life)])
-    found = adapt(adapter, *raw, new=True)
+    found = adapt(adapter, *raw)
     assert np.isfinite(found).all()
     assert max(found) <= SEEDED.cap
     assert 0 <= adapter.shifts(np.array([0]))[0, 0] <= 1

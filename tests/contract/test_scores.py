@@ -95,7 +95,7 @@ def test_an_output_that_is_not_there_is_an_error_that_names_those_that_are() -> 
 
 def batch(slots: list[int], first: list[bool]) -> Batch:
     is_first = np.array(first, np.bool_)
-    return Batch(np.arange(len(slots)), np.zeros((len(slots), 1, 1), np.float32), np.array(slots, np.intp), is_first, is_first)
+    return Batch(np.arange(len(slots)), np.zeros((len(slots), 1, 1), np.float32), np.array(slots, np.intp), is_first)
 
 
 def test_each_device_has_its_own_average_which_begins_with_its_first_window() -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from vedette.alerts import Judge, Model
+from vedette.alerts import Model, ScoreJudge
 from vedette.config import Alerts
 from vedette.contract.errors import ConfigError
 from vedette.contract.scores import Calibration, Scorer, Stage
@@ -107,8 +107,8 @@ def test_a_surprisal_beyond_where_they_end_is_refused() -> None:
 
 
 def alerts_of(scores: npt.NDArray[np.float64]) -> int:
-    judge = Judge(Alerts(), "g", "s", Model(name="m", version="1.0.0"), 9)
-    return sum(alert.type == "new" for step, score in enumerate(scores.tolist()) for alert in judge.judge("d", 60.0 * step, score))
+    alerts = ScoreJudge(Alerts(), Model(name="m", version="1.0.0")).judge(["d"] * len(scores), 60.0 * np.arange(len(scores)), scores)
+    return sum(alert.type == "new" for alert in alerts)
 
 
 def slow_noise(windows_: int, seed: int) -> npt.NDArray[np.float64]:

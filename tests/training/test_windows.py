@@ -2,8 +2,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vedette.contract.windows import Windower, WindowSpec
+from vedette.contract.windows import WindowSpec
 from vedette_training import windows
+from windowing import Windowing
 
 SPECS = st.builds(WindowSpec, steps=st.integers(1, 4), stride=st.integers(1, 3), max_gap_s=st.sampled_from([1.0, 3.0]))
 READINGS = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 12).map(float), st.floats(-9, 9, width=32)), max_size=40)
@@ -17,16 +18,17 @@ def test_cutting_history_gives_what_the_gateway_gives_bit_for_bit(
     devices, times = [r[0] for r in readings], [r[1] for r in readings]
     rows = np.array([[r[2]] * 3 for r in readings], dtype=np.float32).reshape(-1, 3)
     anomalous = np.array([r[2] > 3 for r in readings], dtype=np.bool_)
-    batch = Windower(spec, 3, averages=averages, elapsed=(0,)).push_batch(devices, times, rows)
+    subject = Windowing(spec, 3, averages=averages, elapsed=(0,))
+    found = subject.push(readings)
+    positions = [position for position, _ in found]
     part = windows.cut(devices, times, rows, anomalous, spec, averages, (0,))
-    np.testing.assert_array_equal(part.readings, batch.positions)
-    np.testing.assert_array_equal(part.windows.gather(), batch.windows)
-    np.testing.assert_array_equal(part.anomalous, anomalous[batch.positions])
+    assert part.readings.tolist() == positions
+    np.testing.assert_array_equal(part.windows.gather(), np.array([window for _, window in found]).reshape(-1, spec.steps, 3))
+    np.testing.assert_array_equal(part.anomalous, anomalous[positions])
     handed_on = list(part.batches(at_most=5))
-    for field in ("is_first", "is_new"):
-        assert np.concatenate([getattr(b, field) for b in handed_on] or [np.zeros(0, bool)]).tolist() == getattr(batch, field).tolist()
+    assert [bool(first) for b in handed_on for first in b.is_first] == subject.first
     names = {slot: devices[position] for b in handed_on for slot, position in zip(b.slots.tolist(), b.positions.tolist(), strict=True)}
-    assert [names[slot] for b in handed_on for slot in b.slots.tolist()] == [devices[position] for position in batch.positions]
+    assert [names[slot] for b in handed_on for slot in b.slots.tolist()] == [devices[position] for position in positions]
 
 
 @given(SPECS, READINGS)

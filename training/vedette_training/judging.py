@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from vedette.alerts import Alert, Judge, Model
+from vedette.alerts import Alert, Model, ScoreJudge
 from vedette.config import Alerts
 from vedette.contract.bundle import Bundle
 from vedette.contract.features import Rows
@@ -60,26 +60,29 @@ def judge(bundle: Bundle, scorer: Scorer, labelled: Labelled, rules: Alerts, see
     """
     readings = labelled.readings()
     devices = max(1, len(set(labelled.devices)))
-    detector = Detector(bundle, scorer, devices)
+    detector = Detector(bundle, scorer)
     manifest = bundle.manifest
-    alarm = Judge(rules, "evaluation", "evaluation", Model(name=manifest.name, version=manifest.version), devices)
+    alarm = ScoreJudge(rules, Model(name=manifest.name, version=manifest.version), devices)
     keep = _Reservoir(np.random.default_rng(seed))
-    positions, scores = [], []
+    positions, times, scores = [], [], []
+    slots = np.unique(np.asarray(labelled.devices, dtype=np.str_), return_inverse=True)[1]
     alerts: list[Alert] = []
     with tqdm(total=len(readings), desc="judging", unit=" readings", disable=None, leave=False) as bar:
         for start in range(0, len(readings), READINGS_AT_ONCE):
             some = readings[start : start + READINGS_AT_ONCE]
-            scored = detector.score(some)
-            keep.offer(scored.windows)
-            for position, score in zip(scored.positions.tolist(), scored.scores.tolist(), strict=True):
-                alerts += alarm.judge(some[position].device, some[position].time, score)
-            positions.append(scored.positions + start)
-            scores.append(scored.scores)
+            windowed = detector.window(slots[start : start + len(some)], np.array([r.time for r in some]), [r.values for r in some])
+            found = detector.score(windowed)
+            keep.offer(windowed.batch.windows)
+            at = windowed.batch.positions
+            alerts += alarm.judge([some[position].device for position in at.tolist()], windowed.times, found)
+            positions.append(at + start)
+            times.append(windowed.times)
+            scores.append(found)
             bar.update(len(some))
     at = np.concatenate(positions) if positions else np.zeros(0, dtype=np.intp)
     return Judged(
         devices=[labelled.devices[i] for i in at.tolist()],
-        times=np.array(labelled.times)[at],
+        times=np.concatenate(times) if times else np.zeros(0),
         scores=np.concatenate(scores) if scores else np.zeros(0, dtype=np.float32),
         anomalous=np.array(labelled.anomalous, dtype=np.bool_)[at],
         positions=at,

@@ -99,10 +99,10 @@ class Part(NamedTuple):
 
     def batches(self, at_most: int = 4096) -> Iterator[Batch]:
         """The windows as the gateway's windower would hand them on, the devices' numbers being their slots."""
-        is_first, is_new = _firsts(self.segments), _firsts(self.devices)
+        is_first = _firsts(self.segments)
         for start in range(0, len(self.segments), at_most):
             some = slice(start, start + at_most)
-            yield Batch(self.readings[some], self.windows[some].gather(), self.devices[some], is_first[some], is_new[some])
+            yield Batch(self.readings[some], self.windows[some].gather(), self.devices[some], is_first[some])
 
 
 def _firsts(numbers: Positions) -> npt.NDArray[np.bool_]:

@@ -4,8 +4,10 @@ Rules this module keeps: nothing but the agent's own path is measured, in one pr
 windows are full; alerts get no reasons, because how many there are says nothing about a site's.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import ParamSpec, TypeVar
 
 import msgspec
 import numpy as np
@@ -61,34 +63,48 @@ class StreamCost(msgspec.Struct, frozen=True, kw_only=True):
         return 1e6 / self.us_a_reading.total
 
 
-class _TimedRuntime:
-    """A runtime that adds up the time it takes."""
+P = ParamSpec("P")
+R = TypeVar("R")
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
+
+class _Stopwatch:
+    """Adds up the time that calls take."""
+
+    def __init__(self) -> None:
         self.seconds = 0.0
 
+    def time(self, call: Callable[P, R]) -> Callable[P, R]:
+        """The same call, timed."""
+
+        def timed(*args: P.args, **kwargs: P.kwargs) -> R:
+            began = time.perf_counter()
+            try:
+                return call(*args, **kwargs)
+            finally:
+                self.seconds += time.perf_counter() - began
+
+        return timed
+
+
+class _TimedRuntime:
+    """A runtime on a stopwatch."""
+
+    def __init__(self, runtime: Runtime, watch: _Stopwatch) -> None:
+        self._run = watch.time(runtime.run)
+
     def run(self, windows: Rows) -> Mapping[str, npt.NDArray[np.float32]]:
-        began = time.perf_counter()
-        try:
-            return self._runtime.run(windows)
-        finally:
-            self.seconds += time.perf_counter() - began
+        """As the runtime."""
+        return self._run(windows)
 
 
 class _TimedModels:
-    """A bundle's models, timed."""
+    """A bundle's models, on one stopwatch."""
 
     def __init__(self, bundle: Bundle) -> None:
         manifest = bundle.manifest
-        self.bundle = bundle
-        self.runtimes = [_TimedRuntime(load(stage, bundle.files[stage.file])) for stage in manifest.stages]
-        self.scorer = Scorer(manifest.stages, self.runtimes, manifest.combine, manifest.calibration)
-
-    @property
-    def seconds(self) -> float:
-        """That all of them took."""
-        return sum(runtime.seconds for runtime in self.runtimes)
+        self.bundle, self.watch = bundle, _Stopwatch()
+        runtimes = [_TimedRuntime(load(stage, bundle.files[stage.file]), self.watch) for stage in manifest.stages]
+        self.scorer = Scorer(manifest.stages, runtimes, manifest.combine, manifest.calibration)
 
 
 def measure(config: Config, open_bundle: OpenBundle, seconds: float, step: Callable[[str], None]) -> list[StreamCost]:
@@ -130,29 +146,32 @@ def measure(config: Config, open_bundle: OpenBundle, seconds: float, step: Calla
 
 
 def _time_parts(stream: Stream, pipeline: Pipeline, models: _TimedModels, seconds: float) -> Parts:
-    manifest = models.bundle.manifest
+    window = models.bundle.manifest.window
     (path,) = pipeline.streams
-    made_up = batches(stream, manifest.features)
-    for _ in range(manifest.window.steps + 1):
+    judging = _Stopwatch()
+    # Of this one judge: the pipeline goes on as it is.
+    setattr(path.judge, "judge", judging.time(path.judge.judge))  # noqa: B010 because mypy allows no assignment to a method
+    interval_s = window.period_s or 1.0
+    made_up = batches(stream, models.bundle.manifest.features, interval_s)
+    # A grid's point is complete with the next reading, and a reading may wait for late ones.
+    for _ in range(window.steps + 2 + math.ceil(window.late_s / interval_s)):
         pipeline.process(next(made_up))
     if not path.counts["scored"]:
         refused = ", ".join(f"{name} {count}" for name, count in path.stats().items() if name.startswith("rejected.") or name == "failed")
         raise ConfigError(f"stream {stream.name}: none of the readings that were made up for it is scored: {refused}")
     # A window may be due after several readings: whole strides are measured.
-    rounds = _ROUNDS * manifest.window.stride
-    total_s = models_s = decode_s = judge_s = 0.0
+    rounds = _ROUNDS * window.stride
+    models.watch.seconds = judging.seconds = total_s = decode_s = 0.0
     readings = 0
     while total_s < seconds:
         given = [next(made_up) for _ in range(rounds)]
-        before_s = models.seconds
         total_s += _process(pipeline, given)
-        models_s += models.seconds - before_s
         decode_s += _decode(path, given)
-        judge_s += _judge(path, _ROUNDS * DEVICES)
         readings += rounds * DEVICES
-    rest_s = max(0.0, total_s - models_s - decode_s - judge_s)
-    total, models_, decode, judge, rest = (1e6 * took_s / readings for took_s in (total_s, models_s, decode_s, judge_s, rest_s))
-    return Parts(decode=decode, windows=rest, models=models_, judge=judge, total=total)
+    rest_s = max(0.0, total_s - models.watch.seconds - decode_s - judging.seconds)
+    took_s = (decode_s, rest_s, models.watch.seconds, judging.seconds, total_s)
+    decode, rest, scoring, judge, total = (1e6 * part_s / readings for part_s in took_s)
+    return Parts(decode=decode, windows=rest, models=scoring, judge=judge, total=total)
 
 
 def _process(pipeline: Pipeline, given: Sequence[Sequence[Message]]) -> float:
@@ -170,16 +189,6 @@ def _decode(path: StreamPipeline, given: Sequence[Sequence[Message]]) -> float:
     for batch in given:
         for message in batch:
             decode(message.payload, arrived=message.arrived, device="device-000")
-    return time.perf_counter() - began
-
-
-def _judge(path: StreamPipeline, windows: int) -> float:
-    """Seconds that judging a device takes which is well: most are, most of the time."""
-    judge = path.judge.judge
-    began = time.perf_counter()
-    for second in range(windows):
-        for _alert in judge("judged", float(second), 0.0):
-            pass
     return time.perf_counter() - began
 
 

@@ -3,6 +3,7 @@
 Rules this module keeps: no clock, and the same readings every time.
 """
 
+import itertools
 import math
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -18,32 +19,30 @@ from vedette.contract.readings import Message
 DEVICES = 100
 """One reading of each is a batch."""
 
-_FIRST_S = 1_790_000_000
+_FIRST_S = 1_790_000_000.0
 
 
-def batches(stream: Stream, features: FeatureSpec) -> Iterator[list[Message]]:
-    """Batches without end: a reading a second from each of DEVICES, ordinary for the model."""
+def batches(stream: Stream, features: FeatureSpec, interval_s: float = 1.0) -> Iterator[list[Message]]:
+    """Batches without end: a reading from each of DEVICES every so many seconds, ordinary for the model."""
     rng = np.random.default_rng(1)
     names = [f"device-{number:03}" for number in range(DEVICES)]
     topics = [stream.filter.fill(name) for name in names]
-    second = _FIRST_S
-    while True:
-        second += 1
-        arrived = float(second)
+    for number in itertools.count(1):
+        now = _FIRST_S + number * interval_s
         yield [
-            Message(topic, msgspec.json.encode(_payload(stream, features, name, second, rng)), arrived)
+            Message(topic, msgspec.json.encode(_payload(stream, features, name, now, rng)), now)
             for topic, name in zip(topics, names, strict=True)
         ]
 
 
-def _payload(stream: Stream, features: FeatureSpec, device: str, second: int, rng: np.random.Generator) -> dict[str, Any]:
+def _payload(stream: Stream, features: FeatureSpec, device: str, now: float, rng: np.random.Generator) -> dict[str, Any]:
     payload: dict[str, Any] = {}
     for feature in features:
         if (value := _value(feature, rng)) is not None:
             _put(payload, stream.payload.fields.get(feature.name, feature.name), value)
     if stream.payload.time:
         unit = stream.payload.time.unit
-        stamp = datetime.fromtimestamp(second, UTC) if unit == "iso" else second * {"s": 1, "ms": 1000, "us": 1_000_000}[unit]
+        stamp = datetime.fromtimestamp(now, UTC) if unit == "iso" else now * {"s": 1, "ms": 1000, "us": 1_000_000}[unit]
         _put(payload, stream.payload.time.field, stamp)
     if stream.device:
         _put(payload, stream.device.field, device)

@@ -39,7 +39,7 @@ def replay(arguments: Sequence[str]) -> int:
         write_scores = stack.enter_context(ScoreLog(given.scores)).write if given.scores else None
         for outcome in replay_messages(pipeline, messages):
             if write_scores:
-                write_scores(outcome.scores)
+                write_scores(outcome.scored)
             for alert in outcome.alerts:
                 print(_as_json(alert, topics) if given.json else line(alert))
     if given.json:
@@ -55,8 +55,14 @@ def replay(arguments: Sequence[str]) -> int:
 def line(alert: Alert) -> str:
     """An alert as one line for people."""
     scores = f"score {alert.score:.2f} peak {alert.peak:.2f}"
-    text = f"{alert.time:%Y-%m-%d %H:%M:%S} {alert.type:6} {alert.severity:8} {alert.stream}/{alert.device} {scores}"
+    text = f"{alert.time:%Y-%m-%d %H:%M:%S} {alert.type:6} {alert.severity:8} {about(alert)} {scores}"
     return "  ".join([text, *(cause.words() for cause in alert.explanation)])
+
+
+def about(alert: Alert) -> str:
+    """Whom an alert is about, and what kind it is where that is not an anomaly."""
+    whom = f"{alert.stream}/{alert.device}" if alert.device else f"{alert.stream} ({alert.devices} devices)"
+    return whom if alert.kind == "anomaly" else f"{whom} {alert.kind}"
 
 
 def _as_json(alert: Alert, topics: AgentTopics) -> str:

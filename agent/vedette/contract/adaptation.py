@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from vedette.contract.devices import PerDevice, Slots, grouped
 from vedette.contract.windows import Batch
 
 BINS = 64
@@ -82,7 +83,7 @@ class Adapter:
         self._caps = np.array([a.cap for a in found])
         self._keeps = np.array([0.5 ** (1.0 / a.half_life) for a in found], dtype=np.float32)[:, None]
         self._seed = np.array([_counts(a) for a in found], dtype=np.float32).reshape(-1, BINS)
-        self._counts = np.zeros((0, *self._seed.shape), dtype=np.float32)
+        self._counts = PerDevice(self._seed)
 
     def adapt(self, raw: Floats, batch: Batch) -> Floats:
         """Make surprisals of the adapting stages' raw scores, window by window.
@@ -96,27 +97,29 @@ class Adapter:
         """
         if not len(self._columns) or not len(raw):
             return raw
-        self._make_room(int(batch.slots.max()) + 1)
+        groups = grouped(batch.slots)
+        records = self._counts.reach(groups.slots)
+        histograms = records[groups.slots]
         places = places_of(raw[:, self._columns], self._origins, self._units)
         adapted = raw.copy()
-        # Each device's first window of the batch, then each one's second: no two of a device at once.
-        for windows in _rounds(batch.slots):
-            slots = batch.slots[windows]
-            if (new := slots[batch.is_new[windows]]).size:
-                self._counts[new] = self._seed
-            counts, at = self._counts[slots].reshape(-1, BINS), places[windows].ravel()
+        for devices, turn in groups.rounds():
+            windows = groups.order[turn]
+            counts, at = histograms[devices].reshape(-1, BINS), places[windows].ravel()
             found = _surprisals(counts, at).reshape(len(windows), -1)
             adapted[windows[:, None], self._columns] = np.minimum(found, self._caps)
             faded = (counts.reshape(-1, *self._seed.shape) * self._keeps).reshape(-1, BINS)
             faded[np.arange(len(at)), at.astype(np.intp)] += np.float32(1)
-            self._counts[slots] = faded.reshape(-1, *self._seed.shape)
+            histograms[devices] = faded.reshape(-1, *self._seed.shape)
+        records[groups.slots] = histograms
         return adapted
 
-    def forget(self, batch: Batch) -> None:
-        """Begin with the seed for devices whose first window could not be scored."""
-        if len(self._columns) and len(batch.slots):
-            self._make_room(int(batch.slots.max()) + 1)
-            self._counts[batch.slots[batch.is_new]] = self._seed
+    def reset(self, slots: Slots) -> None:
+        """Forget these slots' devices."""
+        self._counts.reset(slots)
+
+    def move(self, to: Slots) -> None:
+        """Devices have other slots: slot k's now has `to[k]`."""
+        self._counts.move(to)
 
     def shifts(self, slots: npt.NDArray[np.intp]) -> Floats:
         """How far devices have moved from held-out history.
@@ -128,7 +131,7 @@ class Adapter:
             float64 `(n, adapting stages)`: the share of held-out windows that score under the device's present median. 0.5 is no change;
             near 1, what was rare has become ordinary.
         """
-        tails = _tails(self._counts[slots])
+        tails = _tails(self._counts.reach(slots)[slots])
         medians = _place_of_share(tails.reshape(-1, BINS + 1), 0.5)
         seeds = np.broadcast_to(_tails(self._seed), tails.shape).reshape(-1, BINS + 1)
         shares: Floats = 1.0 - _tail_at(seeds, medians) / seeds[:, 0]
@@ -136,16 +139,9 @@ class Adapter:
 
     def shifted(self) -> int:
         """Devices whose ordinary scores are where only SHIFTED of the held-out windows were: drift, which adapting keeps silent about."""
-        if not len(self._columns) or not len(self._counts):
+        if not len(self._columns) or not len(self._counts.values):
             return 0
-        return int((self.shifts(np.arange(len(self._counts))) > 1 - SHIFTED).any(axis=1).sum())
-
-    def _make_room(self, room: int) -> None:
-        if room > len(self._counts):
-            grown = np.empty((max(room, 2 * len(self._counts)), *self._seed.shape), dtype=np.float32)
-            grown[:] = self._seed
-            grown[: len(self._counts)] = self._counts
-            self._counts = grown
+        return int((self.shifts(np.arange(len(self._counts.values))) > 1 - SHIFTED).any(axis=1).sum())
 
 
 def places_of(raw: Floats, origin: float | Floats, unit: float | Floats) -> Floats:
@@ -204,13 +200,3 @@ def _place_of_share(tails: Floats, share: float) -> Floats:
     at, after = tails[rows, bins], tails[rows, bins + 1]
     found: Floats = bins + (at - wanted) / (at - after)
     return found
-
-
-def _rounds(slots: npt.NDArray[np.intp]) -> list[npt.NDArray[np.intp]]:
-    """Positions of the windows, those of each round being of different devices, in the order of each device."""
-    if len(slots) == 1:
-        return [np.zeros(1, dtype=np.intp)]
-    order = np.argsort(slots, kind="stable")
-    starts = np.flatnonzero(np.diff(slots[order], prepend=-1))
-    turn = np.arange(len(slots)) - np.repeat(starts, np.diff(np.append(starts, len(slots))))
-    return np.split(order[np.argsort(turn, kind="stable")], np.cumsum(np.bincount(turn))[:-1])

@@ -6,7 +6,7 @@ looked at; no clock is read (`arrived` is an argument); types are strict, so tex
 
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
@@ -27,11 +27,17 @@ _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 
 
 class Message(NamedTuple):
-    """What a broker delivered or a recording held. `arrived` is in epoch seconds."""
+    """What a broker delivered or a recording held.
+
+    Attributes:
+        arrived: Epoch seconds; infinity for a table's row, which has no arrival.
+        retained: The broker kept it from before the agent subscribed, so when it arrived says nothing about when it was measured.
+    """
 
     topic: str
     payload: bytes
     arrived: float
+    retained: bool = False
 
 
 class Reading(NamedTuple):
@@ -40,6 +46,16 @@ class Reading(NamedTuple):
     device: str
     time: float
     values: tuple[Value, ...]
+
+
+class Readings:
+    """What a batch of messages of one stream held, column by column: the n-th entries of the lists belong together."""
+
+    def __init__(self) -> None:
+        self.devices: list[str] = []
+        self.times: list[float] = []
+        self.arrived: list[float] = []
+        self.values: list[Sequence[Value]] = []
 
 
 class TimeField(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vedette.contract.adaptation import Adaptation, Adapter
+from vedette.contract.devices import PerDevice, Slots, grouped
 from vedette.contract.errors import ScoreError
 from vedette.contract.features import Rows
 from vedette.contract.windows import Batch, decay
@@ -79,6 +80,8 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         smoothing: Half-life, in windows, of the exponential average that is kept of each device's raw score, ahead of the
             calibration.
         precision: Of the model's weights.
+        feature_error: Name of an output that says how much of the error each column has, `(n, k x columns)`; where there is one, it
+            explains the score. Optional: a bundle without it is explained by trying.
     """
 
     name: str
@@ -89,6 +92,7 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     calibration: Calibration | None = None
     smoothing: Annotated[float, msgspec.Meta(gt=0)] | None = None
     precision: Precision = "float32"
+    feature_error: str | None = None
 
     @property
     def computes_in_integers(self) -> bool:
@@ -156,6 +160,35 @@ class Scorer:
                     raise ScoreError(f'stage {stage.name}: output "{name}" has shape {values.shape} for {len(windows)} windows')
         return np.column_stack([_column(stage, outputs[stage.name], len(windows)) for stage in self._voters])
 
+    def column_errors(self, windows: Rows) -> RawScores | None:
+        """How much of the error that the score is made of each column has.
+
+        Args:
+            windows: float32 `(n, steps, columns)`, scaled.
+
+        Returns:
+            float64 `(n, columns)`; None unless every stage that has a say either tells it or is fed by one that does.
+
+        Raises:
+            ScoreError: as `score`.
+        """
+        telling = {
+            stage.name: (stage, runtime) for stage, runtime in self._stages if stage.feature_error and not isinstance(stage.input, Feed)
+        }
+        made_of = {stage.input.stage if isinstance(stage.input, Feed) else stage.name for stage in self._voters}
+        if not made_of <= telling.keys():
+            return None
+        errors = np.zeros((len(windows), windows.shape[2]))
+        for stage, runtime in (telling[name] for name in sorted(made_of)):
+            assert stage.feature_error
+            found = _output(stage.name, stage.feature_error, runtime.run(_feed(stage.input, windows, {})))
+            if found.shape[:1] != (len(windows),) or found.size % errors.size:
+                raise ScoreError(
+                    f'stage {stage.name}: output "{stage.feature_error}" has shape {found.shape} for {errors.shape[1]} columns'
+                )
+            errors += found.reshape(len(windows), -1, errors.shape[1]).sum(axis=1, dtype=np.float64)
+        return errors
+
     def combine(self, raw: RawScores) -> Scores:
         """Calibrate raw scores, each by itself, and make one of them.
 
@@ -199,7 +232,7 @@ class Smoother:
     def __init__(self, half_lives: Sequence[float | None]) -> None:
         self._smooths = any(half_life is not None for half_life in half_lives)
         self._weights = np.array([1.0 if half_life is None else decay(half_life) for half_life in half_lives])
-        self._averages = np.zeros((0, len(half_lives)))
+        self._averages = PerDevice(np.full(len(half_lives), np.nan))
 
     def smooth(self, raw: RawScores, batch: Batch) -> RawScores:
         """Take a batch's raw scores into the averages, window by window.
@@ -213,22 +246,30 @@ class Smoother:
         """
         if not self._smooths or not len(raw):
             return raw
-        if (room := int(batch.slots.max()) + 1) > len(self._averages):
-            grown = np.full((max(room, 2 * len(self._averages)), raw.shape[1]), np.nan)
-            grown[: len(self._averages)] = self._averages
-            self._averages = grown
+        groups = grouped(batch.slots)
+        averages = self._averages.reach(groups.slots)
+        before = averages[groups.slots]
         smoothed = np.empty_like(raw)
-        for window, (slot, is_first) in enumerate(zip(batch.slots.tolist(), batch.is_first.tolist(), strict=True)):
-            before = self._averages[slot]
+        for devices, places in groups.rounds():
+            windows = groups.order[places]
             # A device whose first window could not be scored begins with the next one.
-            now = raw[window] if is_first or before[0] != before[0] else self._weights * raw[window] + (1.0 - self._weights) * before
-            self._averages[slot] = smoothed[window] = now
+            anew = batch.is_first[windows] | np.isnan(before[devices, 0])
+            now = self._weights * raw[windows] + (1.0 - self._weights) * before[devices]
+            smoothed[windows] = before[devices] = np.where(anew[:, None], raw[windows], now)
+        averages[groups.slots] = before
         return smoothed
 
     def forget(self, batch: Batch) -> None:
         """Begin anew for devices whose windows could not be scored."""
-        known = batch.slots[batch.slots < len(self._averages)]
-        self._averages[known] = np.nan
+        self._averages.reset(batch.slots)
+
+    def reset(self, slots: Slots) -> None:
+        """Forget these slots' devices."""
+        self._averages.reset(slots)
+
+    def move(self, to: Slots) -> None:
+        """Devices have other slots: slot k's now has `to[k]`."""
+        self._averages.move(to)
 
 
 def check_stages(stages: Sequence[Stage]) -> None:

@@ -1,57 +1,69 @@
-"""Windows: the last `steps` readings of one device.
+"""Windows: the last `steps` rows of one device.
 
-Rules this module keeps: no clock and no I/O, time is the readings' own; what one device sends never changes another's
-window; every reading that is pushed is counted once, as `windows`, `waiting` or `late`.
+Rules this module keeps: no clock and no I/O; what one device sends never changes another's window; a batch gives what its rows would
+give one by one; every row that is pushed is counted once, as `windows` or `waiting`.
 """
 
-from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from vedette.contract.devices import Groups, PerDevice, Slots, grouped
 from vedette.contract.features import Rows
 
+Times = npt.NDArray[np.float64]
 Averages = Sequence[tuple[int, float]]
+
+MOST_HELD = 10_000
+"""Points of a grid that one reading may fill."""
 
 
 class WindowSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How readings become windows.
 
     Attributes:
-        steps: Readings in a window.
-        stride: A window is due after this many new readings.
+        steps: Rows in a window; without a grid a row is a reading.
+        stride: A window is due after this many new rows.
         max_gap_s: A longer silence, in seconds, starts a new window. So does a clock that goes back by more; a reading older
             than the newest by less is late and dropped.
+        late_s: Readings may be so much older than their device's newest, in seconds: each then waits so long, by its device's clock, for
+            what may still come before it.
+        period_s: Distance, in seconds, of a grid's points, which are multiples of it. Each point gets the values of the last reading at
+            or before it, as soon as the next reading shows that there was no later one; the points are the rows.
     """
 
     steps: int = 1
     stride: int = 1
     max_gap_s: float = 3600.0
+    late_s: float = 0.0
+    period_s: float | None = None
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.stride < 1 or not self.max_gap_s > 0:
             raise ValueError("steps and stride must be at least 1, max_gap_s more than 0")
+        if not 0 <= self.late_s <= self.max_gap_s:
+            raise ValueError("late_s must be at least 0 and at most max_gap_s")
+        if self.period_s is not None and not (0 < self.period_s <= self.max_gap_s <= MOST_HELD * self.period_s):
+            raise ValueError(f"period_s must be more than 0, at most max_gap_s and at least a {MOST_HELD}th of it")
 
 
 class Batch(NamedTuple):
-    """The m windows that some readings completed, in their order.
+    """The m windows that some rows completed, in their order.
 
     Attributes:
-        positions: int `(m,)`: which reading completed each.
+        positions: int `(m,)`: which row completed each.
         windows: float32 `(m, steps, columns)`, oldest first.
-        slots: int `(m,)`: where the windower keeps the window's device.
-        is_first: bool `(m,)`: no window of the device came before it, or none since a gap, a clock that went back or an eviction.
-        is_new: bool `(m,)`: no window of the device came before it, or none since an eviction: nothing else is forgotten at a gap.
+        slots: int `(m,)`: of the windows' devices.
+        is_first: bool `(m,)`: no window of the device came before it, or none since a gap or a clock that went back.
     """
 
-    positions: npt.NDArray[np.intp]
+    positions: Slots
     windows: Rows
-    slots: npt.NDArray[np.intp]
+    slots: Slots
     is_first: npt.NDArray[np.bool_]
-    is_new: npt.NDArray[np.bool_]
 
 
 def decay(half_life: float) -> float:
@@ -59,9 +71,9 @@ def decay(half_life: float) -> float:
     return float(1.0 - 0.5 ** (1.0 / half_life))
 
 
-def elapsed_column(since_s: npt.NDArray[np.float64], max_gap_s: float) -> npt.NDArray[np.float64]:
+def elapsed_column(since_s: Times, max_gap_s: float) -> Times:
     """Seconds since a device's previous reading as a column, 0 to 1: log(1 + seconds) / log(1 + max_gap_s)."""
-    column: npt.NDArray[np.float64] = np.log1p(np.clip(since_s, 0.0, max_gap_s)) / np.log1p(max_gap_s)
+    column: Times = np.log1p(np.clip(since_s, 0.0, max_gap_s)) / np.log1p(max_gap_s)
     return column
 
 
@@ -71,176 +83,117 @@ def elapsed_s(column: float, max_gap_s: float) -> float:
 
 
 class Windower:
-    """Keeps the recent readings of every device of a stream in one array.
+    """Keeps the recent rows of every device of a stream in one array.
 
     Args:
         spec: Steps, stride and gap.
         columns: Width of a row.
-        max_devices: Above it the device least recently heard of is forgotten.
-        averages: Columns that are kept as exponential averages, each with its half-life in readings; an average begins anew where
+        averages: Columns that are kept as exponential averages, each with its half-life in rows; an average begins anew where
             a window does.
-        elapsed: Columns that hold the time since the device's previous reading; see `elapsed_column`.
+        elapsed: Columns that hold the time since the device's previous row; see `elapsed_column`.
 
     Attributes:
-        windows: Readings that completed a window.
-        waiting: Readings kept for a window that was not due yet.
-        late: Readings dropped because a newer one of the device was there.
-        restarted: Windows begun anew after a gap or a clock that went back.
-        evicted: Devices forgotten at the cap.
+        windows: Rows that completed a window.
+        waiting: Rows kept for a window that was not due yet.
     """
 
-    def __init__(
-        self, spec: WindowSpec, columns: int, max_devices: int = 10_000, averages: Averages = (), elapsed: Sequence[int] = ()
-    ) -> None:
+    def __init__(self, spec: WindowSpec, columns: int, averages: Averages = (), elapsed: Sequence[int] = ()) -> None:
         self.spec = spec
-        self._max_devices = max_devices
         self._averaged = np.array([column for column, _ in averages], dtype=np.intp)
         self._weights = np.array([decay(half_life) for _, half_life in averages])
-        self._averages = np.zeros((0, len(averages)))
         self._elapsed = list(elapsed)
-        self._slots: OrderedDict[str, int] = OrderedDict()
-        self._rows = np.zeros((0, spec.steps, columns), dtype=np.float32)
-        self._newest: list[float] = []
-        self._filled: list[int] = []
-        self._since: list[int] = []
-        self._is_new: list[bool] = []
-        self.windows = self.waiting = self.late = self.restarted = self.evicted = 0
+        record = np.dtype(
+            [
+                ("filled", np.int64),
+                ("averages", np.float64, (len(averages),)),
+                ("rows", np.float32, (spec.steps - 1, columns)),
+            ],
+            align=True,
+        )
+        self._devices = PerDevice(np.zeros((), dtype=record))
+        self.windows = self.waiting = 0
 
-    def __len__(self) -> int:
-        """Devices that are remembered."""
-        return len(self._slots)
-
-    def push(self, device: str, time: float, row: Rows) -> Rows | None:
-        """Add a reading.
-
-        Args:
-            device: Its name.
-            time: Event time, epoch seconds.
-            row: float32 `(columns,)`.
-
-        Returns:
-            float32 `(steps, columns)`, oldest first: a view that the device's next push overwrites. None where no window is due.
-        """
-        return self._push(self._slot(device), time, row)
-
-    def take_over(self, other: "Windower") -> None:
-        """Go on with another's windows, which are of the same spec and columns; that one must not be used any more.
+    def push(self, slots: Slots, since_s: Times, rows: Rows) -> Batch:
+        """Add rows in their order.
 
         Args:
-            other: It has seen every reading that this one has, and maybe earlier ones. What is kept beside the windows by slot stays
-                right: a device that is known here keeps its slot.
-        """
-        devices, rows, averages, counts = other.kept()
-        slots = [self._slot(device) for device in devices]
-        self._rows[slots], self._averages[slots] = rows, averages
-        for slot, (newest, filled, since) in zip(slots, counts, strict=True):
-            self._newest[slot], self._filled[slot], self._since[slot] = newest, filled, since
-
-    def kept(self) -> tuple[list[str], Rows, npt.NDArray[np.float64], list[tuple[float, int, int]]]:
-        """What is remembered of n devices, the one least recently heard of first.
-
-        Returns:
-            Their names; their rows, float32 `(n, steps, columns)`; their averages, float64 `(n, averages)`; and of each the time of its
-            newest reading, how many readings its window has, and how many came since one was last due.
-        """
-        slots = list(self._slots.values())
-        counts = [(self._newest[slot], self._filled[slot], self._since[slot]) for slot in slots]
-        return list(self._slots), self._rows[slots], self._averages[slots], counts
-
-    def _push(self, slot: int, time: float, row: Rows) -> Rows | None:
-        newest = self._newest[slot]
-        if time < newest and newest - time <= self.spec.max_gap_s:
-            self.late += 1
-            return None
-        if abs(time - newest) > self.spec.max_gap_s and self._filled[slot]:
-            self._filled[slot] = self._since[slot] = 0
-            self.restarted += 1
-        since_s = time - newest if self._filled[slot] else self.spec.max_gap_s
-        self._newest[slot] = time
-        window: Rows = self._rows[slot]
-        if self.spec.steps > 1:
-            window[:-1] = window[1:]
-        window[-1] = row
-        if self._elapsed:
-            window[-1, self._elapsed] = elapsed_column(np.array([since_s]), self.spec.max_gap_s)
-        if len(self._averaged):
-            self._average(slot, window[-1])
-        self._filled[slot] += 1
-        self._since[slot] += 1
-        if self._filled[slot] < self.spec.steps or (self._filled[slot] > self.spec.steps and self._since[slot] < self.spec.stride):
-            self.waiting += 1
-            return None
-        self._since[slot] = 0
-        self.windows += 1
-        return window
-
-    def push_batch(self, devices: Sequence[str], times: Sequence[float], rows: Rows) -> Batch:
-        """Add readings in their order.
-
-        Args:
-            devices: n names.
-            times: n event times, epoch seconds.
+            slots: int `(n,)`: of their devices.
+            since_s: float64 `(n,)`: seconds since the device's row before, infinite where a window begins anew.
             rows: float32 `(n, columns)`.
 
         Returns:
             The windows that they completed.
         """
-        windows = np.empty((len(devices), *self._rows.shape[1:]), dtype=np.float32)
-        positions: list[int] = []
-        slots: list[int] = []
-        first: list[bool] = []
-        new: list[bool] = []
-        for position, (device, time) in enumerate(zip(devices, times, strict=True)):
-            slot = self._slot(device)
-            window = self._push(slot, time, rows[position])
-            if window is not None:
-                windows[len(positions)] = window
-                positions.append(position)
-                slots.append(slot)
-                first.append(self._filled[slot] == self.spec.steps)
-                new.append(self._is_new[slot])
-                self._is_new[slot] = False
-        return Batch(
-            np.array(positions, dtype=np.intp),
-            windows[: len(positions)],
-            np.array(slots, dtype=np.intp),
-            np.array(first, dtype=np.bool_),
-            np.array(new, dtype=np.bool_),
-        )
+        steps = self.spec.steps
+        groups = grouped(slots)
+        state = self._devices.reach(groups.slots)
+        rows, since_s = rows[groups.order], since_s[groups.order]
+        filled = _counted(groups, np.isinf(since_s), state["filled"][groups.slots])
+        if self._elapsed:
+            rows[:, self._elapsed] = elapsed_column(since_s, self.spec.max_gap_s)[:, None]
+        if len(self._averaged):
+            self._average(rows, groups, filled, state)
+        # Each device's earlier rows, then its new ones, device after device.
+        ends = np.arange(len(rows))
+        chain = rows
+        if steps > 1:
+            ends += np.repeat(np.arange(1, len(groups.slots) + 1) * (steps - 1), groups.lengths)
+            chain = np.empty((len(rows) + len(groups.slots) * (steps - 1), rows.shape[1]), dtype=np.float32)
+            chain[ends] = rows
+            before = (groups.starts + np.arange(len(groups.slots)) * (steps - 1))[:, None] + np.arange(steps - 1)
+            chain[before] = state["rows"][groups.slots]
+            lasts = ends[groups.starts + groups.lengths - 1]
+            state["rows"][groups.slots] = _views(chain, steps - 1)[lasts - (steps - 2)]
+        state["filled"][groups.slots] = filled[groups.starts + groups.lengths - 1]
+        due = (filled >= steps) & ((filled - steps) % self.spec.stride == 0)
+        positions = groups.order[due]
+        back = positions.argsort()
+        ends = ends[due][back]
+        self.windows += len(ends)
+        self.waiting += len(rows) - len(ends)
+        windows = _views(chain, steps)[ends - (steps - 1)] if len(ends) else np.empty((0, steps, rows.shape[1]), dtype=np.float32)
+        positions = positions[back]
+        return Batch(positions, windows, slots[positions], filled[due][back] == steps)
 
-    def _average(self, slot: int, row: Rows) -> None:
-        """Put the averages into their columns of the newest row."""
-        averages = self._averages[slot]
-        now = row[self._averaged]
-        # The same two products and one sum as a linear filter's, so that history can be averaged by one, bit for bit.
-        averages[:] = now if self._filled[slot] == 0 else self._weights * now + (1.0 - self._weights) * averages
-        row[self._averaged] = averages
+    def reset(self, slots: Slots) -> None:
+        """Forget these slots' devices."""
+        self._devices.reset(slots)
 
-    def _slot(self, device: str) -> int:
-        slot = self._slots.get(device)
-        if slot is not None:
-            self._slots.move_to_end(device)
-            return slot
-        if len(self._slots) >= self._max_devices:
-            _, slot = self._slots.popitem(last=False)
-            self.evicted += 1
-            self._newest[slot], self._filled[slot], self._since[slot], self._is_new[slot] = 0.0, 0, 0, True
-        else:
-            slot = len(self._slots)
-            if slot == len(self._rows):
-                room = min(max(16, 2 * slot), self._max_devices)
-                self._rows = _grown(self._rows, room)
-                self._averages = _grown(self._averages, room)
-            self._newest.append(0.0)
-            self._filled.append(0)
-            self._since.append(0)
-            self._is_new.append(True)
-        self._slots[device] = slot
-        return slot
+    def move(self, to: Slots) -> None:
+        """Devices have other slots: slot k's now has `to[k]`."""
+        self._devices.move(to)
+
+    def _average(self, rows: Rows, groups: Groups, filled: Slots, state: npt.NDArray[np.void]) -> None:
+        """Put the averages into their columns, in the order of the groups."""
+        averages = state["averages"][groups.slots]
+        for devices, places in groups.rounds():
+            now = rows[places[:, None], self._averaged]
+            # The same two products and one sum as a linear filter's, so that history can be averaged by one, bit for bit.
+            later = self._weights * now + (1.0 - self._weights) * averages[devices]
+            averages[devices] = np.where((filled[places] == 1)[:, None], now, later)
+            rows[places[:, None], self._averaged] = averages[devices]
+        state["averages"][groups.slots] = averages
 
 
-def _grown(array: npt.NDArray[Any], room: int) -> npt.NDArray[Any]:
-    """The array with room for more along its first axis."""
-    grown = np.zeros((room, *array.shape[1:]), dtype=array.dtype)
-    grown[: len(array)] = array
-    return grown
+def _counted(groups: Groups, anew: npt.NDArray[np.bool_], before: Slots) -> Slots:
+    """How many rows each device's window has had with each new row, since it began anew.
+
+    Args:
+        groups: Of the rows.
+        anew: bool `(n,)`, in the order of the groups.
+        before: int `(d,)`: how many each window had before.
+    """
+    places = np.arange(len(anew))
+    start = np.repeat(groups.starts, groups.lengths)
+    begin = np.maximum.accumulate(np.where(anew, places, -1))
+    counted: Slots = places + 1 - np.maximum(begin, start) + np.where(begin < start, np.repeat(before, groups.lengths), 0)
+    return counted
+
+
+def _views(chain: Rows, steps: int) -> Rows:
+    """All runs of so many rows, as views: `(len(chain) - steps + 1, steps, columns)`."""
+    row, column = chain.strides
+    views: Rows = np.lib.stride_tricks.as_strided(
+        chain, (max(0, len(chain) - steps + 1), steps, chain.shape[1]), (row, row, column), writeable=False
+    )
+    return views

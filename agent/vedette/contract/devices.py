@@ -1,0 +1,185 @@
+"""Devices: which of them has which place in the arrays that hold what is remembered of all of them.
+
+Rules this module keeps: what is remembered of devices is arrays, one record a device, never an object a device; at the cap the device
+least recently heard of gives its slot to the new one; who remembers something of a slot is told before another device has it.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Slots = npt.NDArray[np.intp]
+
+
+class PerDevice:
+    """One record a device, by slot; there is room for more as soon as a higher slot is used.
+
+    Args:
+        fresh: What a device begins with: an array of any shape and dtype, often one structured record.
+
+    Attributes:
+        values: `(room, *fresh.shape)`.
+    """
+
+    def __init__(self, fresh: npt.NDArray[Any]) -> None:
+        self._fresh = fresh
+        self.values: npt.NDArray[Any] = np.empty((0, *fresh.shape), dtype=fresh.dtype)
+
+    def reach(self, slots: Slots) -> npt.NDArray[Any]:
+        """Make room for these slots, and give `values`."""
+        if len(slots) and (room := int(slots.max()) + 1) > len(self.values):
+            self._grow(max(room, min(2 * len(self.values), len(self.values) + 4096), 16))
+        return self.values
+
+    def reset(self, slots: Slots) -> None:
+        """Let these slots begin anew: another device has them."""
+        self.values[slots[slots < len(self.values)]] = self._fresh
+
+    def move(self, to: Slots) -> None:
+        """Give the record of slot k to slot `to[k]`; slots that nothing moves to begin anew."""
+        records = self.reach(np.arange(len(to)))[: len(to)].copy()
+        self.values = self.values[:0]
+        self.reach(to)[to] = records
+
+    def _grow(self, room: int) -> None:
+        grown = np.empty((room, *self._fresh.shape), dtype=self._fresh.dtype)
+        grown[: len(self.values)] = self.values
+        grown[len(self.values) :] = self._fresh
+        self.values = grown
+
+
+class Placed(NamedTuple):
+    """Some of a batch's readings, with the slots of their devices.
+
+    Attributes:
+        readings: Which of the batch.
+        slots: int `(n,)`.
+        evicted: Slots that changed hands, int `(e,)`: what is remembered of them is to be forgotten before these readings are looked at.
+        forgotten: Whose they were.
+    """
+
+    readings: slice
+    slots: Slots
+    evicted: Slots
+    forgotten: list[str]
+
+
+class Devices:
+    """Which device has which slot.
+
+    Args:
+        most: Cap on devices.
+
+    Attributes:
+        names: By slot.
+        evicted: How many devices had to give way so far.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.names: list[str] = []
+        self._slots: dict[str, int] = {}
+        self._heard = PerDevice(np.array(-1, dtype=np.int64))
+        self._count = 0
+        self.evicted = 0
+
+    def __len__(self) -> int:
+        """Devices that are remembered."""
+        return len(self.names)
+
+    def slot(self, device: str) -> int | None:
+        """A device's slot, if it has one."""
+        return self._slots.get(device)
+
+    def recent(self) -> Slots:
+        """All slots, that of the device least recently heard of first."""
+        return self._heard.values[: len(self.names)].argsort()
+
+    def place(self, devices: Sequence[str]) -> Iterator[Placed]:
+        """Find slots for readings' devices, in order. Each part is to be dealt with before the next is asked for.
+
+        Args:
+            devices: n names.
+
+        Yields:
+            Mostly one part with all of them; more where devices have to give way to each other within the batch.
+        """
+        start = 0
+        while start < len(devices):
+            some = devices[start:] if start else devices
+            evicted: list[int] = []
+            forgotten: list[str] = []
+            # -1 for one that is not known: in most batches all are.
+            found = [self._slots.get(device, -1) for device in some]
+            if -1 in found:
+                found = self._make_room(some, found.index(-1), found, evicted, forgotten)
+            slots = np.array(found, dtype=np.intp)
+            self._heard.reach(slots)[slots] = np.arange(self._count, self._count + len(slots))
+            self._count += len(slots)
+            yield Placed(slice(start, start + len(slots)), slots, np.array(evicted, dtype=np.intp), forgotten)
+            start += len(slots)
+
+    def _make_room(self, devices: Sequence[str], first: int, found: list[int], evicted: list[int], forgotten: list[str]) -> list[int]:
+        """The slots of as many readings as can be placed, from the first of an unknown device on."""
+        found = found[:first]
+        known = np.array(found, dtype=np.intp)
+        heard = self._heard.reach(known)
+        heard[known] = np.arange(self._count, self._count + first)
+        for position in range(first, len(devices)):
+            device = devices[position]
+            slot = self._slots.get(device)
+            if slot is None:
+                if len(self.names) < self._most:
+                    slot = len(self.names)
+                    self.names.append(device)
+                    heard = self._heard.reach(np.array([slot]))
+                else:
+                    slot = int(heard[: len(self.names)].argmin())
+                    if heard[slot] >= self._count:
+                        return found  # it is one of this part's: that is to be dealt with first
+                    evicted.append(slot)
+                    forgotten.append(self.names[slot])
+                    del self._slots[self.names[slot]]
+                    self.names[slot] = device
+                    self.evicted += 1
+                self._slots[device] = slot
+            heard[slot] = self._count + position
+            found.append(slot)
+        return found
+
+
+class Groups(NamedTuple):
+    """A batch's n readings, device by device.
+
+    Attributes:
+        order: int `(n,)`: positions of the readings, those of one device together and in their order.
+        slots: int `(d,)`: of each device.
+        starts: int `(d,)`: where in `order` each device begins.
+        lengths: int `(d,)`: how many each has.
+    """
+
+    order: Slots
+    slots: Slots
+    starts: Slots
+    lengths: Slots
+
+    def rounds(self) -> Iterator[tuple[Slots, Slots]]:
+        """Which devices have one more reading, and its place in `order`: the first of each, then the second, …"""
+        devices = np.arange(len(self.slots))
+        for turn in range(int(self.lengths.max(initial=0))):
+            devices = devices[self.lengths[devices] > turn]
+            yield devices, self.starts[devices] + turn
+
+
+def grouped(slots: Slots) -> Groups:
+    """Sort readings by device: int `(n,)`."""
+    order = slots.argsort(kind="stable")
+    ordered = slots[order]
+    is_first = np.empty(len(slots), dtype=np.bool_)
+    is_first[:1] = True
+    np.not_equal(ordered[1:], ordered[:-1], out=is_first[1:])
+    starts = is_first.nonzero()[0]
+    lengths = np.diff(starts, append=len(slots))
+    return Groups(order, ordered[starts], starts, lengths)

@@ -1,0 +1,87 @@
+"""Lateness: readings that may come out of order wait until what could still come before them has had its time.
+
+Rules this module keeps: only where a stream asks for it, because every reading then waits; what waits is bounded, a device at a time.
+"""
+
+import heapq
+from typing import NamedTuple
+
+import numpy as np
+
+from vedette.contract.devices import Slots
+from vedette.contract.features import Raw
+from vedette.contract.windows import Times
+
+MOST_WAITING = 1000
+"""Readings of one device; beyond it the oldest wait no longer."""
+
+
+class _Waiting(NamedTuple):
+    """A reading that waits; readings of one time keep their order."""
+
+    time: float
+    number: int
+    values: tuple[float, ...]
+
+
+class Lateness:
+    """Sorts each device's readings by time.
+
+    Args:
+        late_s: How much older than its device's newest a reading may be, seconds.
+        max_gap_s: A clock that goes back by more is not late but set anew.
+    """
+
+    def __init__(self, late_s: float, max_gap_s: float) -> None:
+        self._late_s, self._max_gap_s = late_s, max_gap_s
+        self._devices: dict[int, list[_Waiting]] = {}
+        self._newest: dict[int, float] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        """Readings that wait."""
+        return sum(map(len, self._devices.values()))
+
+    def sort(self, slots: Slots, times: Times, raw: Raw) -> tuple[Slots, Slots, Slots, Times, Raw]:
+        """Take in readings and let go of those that need wait no longer.
+
+        Args:
+            slots: int `(n,)`.
+            times: float64 `(n,)`.
+            raw: float64 `(n, features)`.
+
+        Returns:
+            Of the m readings that leave: which reading of the batch let each go, which one it is (-1 if of an earlier batch), slots,
+            times and values.
+        """
+        first = self._count
+        left: list[tuple[int, int, _Waiting]] = []
+        for position, (slot, time, values) in enumerate(zip(slots.tolist(), times.tolist(), raw.tolist(), strict=True)):
+            waiting = self._devices.setdefault(slot, [])
+            newest = self._newest.get(slot, time)
+            if newest - time > self._max_gap_s:
+                left += [(position, slot, heapq.heappop(waiting)) for _ in range(len(waiting))]
+                newest = time
+            newest = self._newest[slot] = max(newest, time)
+            heapq.heappush(waiting, _Waiting(time, self._count, tuple(values)))
+            self._count += 1
+            while waiting and (waiting[0].time <= newest - self._late_s or len(waiting) > MOST_WAITING):
+                left.append((position, slot, heapq.heappop(waiting)))
+        return (
+            np.array([position for position, _, _ in left], dtype=np.intp),
+            np.array([max(-1, reading.number - first) for _, _, reading in left], dtype=np.intp),
+            np.array([slot for _, slot, _ in left], dtype=np.intp),
+            np.array([reading.time for _, _, reading in left]),
+            np.array([reading.values for _, _, reading in left]).reshape(len(left), raw.shape[1]),
+        )
+
+    def reset(self, slots: Slots) -> None:
+        """Forget these slots' devices and what waits of them."""
+        for slot in slots.tolist():
+            self._devices.pop(slot, None)
+            self._newest.pop(slot, None)
+
+    def move(self, to: Slots) -> None:
+        """Devices have other slots: slot k's now has `to[k]`."""
+        self._devices = {int(to[slot]): waiting for slot, waiting in self._devices.items()}
+        self._newest = {int(to[slot]): newest for slot, newest in self._newest.items()}
