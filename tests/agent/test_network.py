@@ -7,7 +7,7 @@ import paho.mqtt.client as paho
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
@@ -15,6 +15,8 @@ from brokers import Mosquitto
 from vedette.network import MOST_UNSENT, Client, Network, ReadAhead
 
 Arrived = tuple[str, bytes, int, bool]
+
+untyped_properties: Any = Properties
 
 
 @pytest.fixture
@@ -59,7 +61,7 @@ def read(client: Client, command: int, packet: bytes) -> MQTTErrorCode:
     return client._handle_publish()
 
 
-def clients(protocol: int) -> tuple[Client, paho.Client, list[Arrived], list[Arrived]]:
+def clients(protocol: MQTTProtocolVersion) -> tuple[Client, paho.Client, list[Arrived], list[Arrived]]:
     ours, its = Client(CallbackAPIVersion.VERSION2, protocol=protocol), paho.Client(CallbackAPIVersion.VERSION2, protocol=protocol)
     here: list[Arrived] = []
     there: list[Arrived] = []
@@ -78,10 +80,10 @@ def clients(protocol: int) -> tuple[Client, paho.Client, list[Arrived], list[Arr
     st.lists(st.tuples(st.text("ab", max_size=90), st.text("cd")), max_size=4),
 )  # fmt: skip
 def test_an_arriving_message_is_read_as_paho_reads_it(
-    topic: str, payload: bytes, qos: int, retained: bool, protocol: int, user_properties: list[tuple[str, str]]
+    topic: str, payload: bytes, qos: int, retained: bool, protocol: MQTTProtocolVersion, user_properties: list[tuple[str, str]]
 ) -> None:
     ours, its, here, there = clients(protocol)
-    properties = Properties(PacketTypes.PUBLISH)
+    properties = untyped_properties(PacketTypes.PUBLISH)
     for pair_ in user_properties:
         properties.UserProperty = pair_
     packed = properties.pack() if protocol == paho.MQTTv5 else b""
@@ -95,7 +97,7 @@ def test_an_arriving_message_is_read_as_paho_reads_it(
 
 
 @given(st.binary(max_size=30), st.integers(0, 1), st.sampled_from([paho.MQTTv5, paho.MQTTv311]))
-def test_a_malformed_packet_costs_the_connection_and_raises_nothing(packet: bytes, qos: int, protocol: int) -> None:
+def test_a_malformed_packet_costs_the_connection_and_raises_nothing(packet: bytes, qos: int, protocol: MQTTProtocolVersion) -> None:
     ours, _, here, _ = clients(protocol)
     assert bool(here) == (read(ours, 0x30 | qos << 1, packet) != MQTTErrorCode.MQTT_ERR_PROTOCOL)
 
