@@ -6,7 +6,7 @@ PINNED = --constraint constraints.txt
 SOURCES = pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-quality bench-bundles bench-day bench-training notebooks report-check figures demo-bundle mosquitto chromium format clean
+.PHONY: help demo test check bench bench-quality bench-bundles bench-day bench-peers bench-training soak notebooks report-check figures demo-bundle mosquitto chromium format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,8 +23,15 @@ check: .venv/ready ## style, types and which part may import which
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
-bench: .venv/ready .venv-gateway/ready mosquitto ## speed, memory and start, beside a bare subscriber; figures in build/figures/engine.json
+bench: .venv/ready .venv-gateway/ready mosquitto ## speed, latency, scale, memory and start, beside a bare subscriber and a baseline program, in eight minutes; figures in build/figures/engine.json
 	.venv/bin/python tests/bench/engine.py
+
+bench-peers: .venv/ready .venv-gateway/ready mosquitto ## CPU and memory beside Node-RED, which npm puts into build/peers; figures in build/figures/peers.json
+	.venv/bin/python tests/bench/peers.py
+
+SECONDS ?= 3600
+soak: .venv/ready .venv-gateway/ready mosquitto ## an hour at half load (SECONDS=60 is a minute): memory, and every reading; figures in build/figures/soak.json
+	.venv/bin/python tests/bench/soak.py --seconds $(SECONDS)
 
 bench-quality: .venv/ready ## detection on real labelled data, every detector; figures in build/figures/quality.json
 	.venv/bin/python tests/bench/quality.py

@@ -15,6 +15,8 @@ from typing import IO, Any, Literal, NamedTuple, Self
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
+from bench.models import model_file
+
 QOS = Literal[0, 1]
 
 _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
@@ -26,22 +28,32 @@ _QUIET_S, _QUIET_TIMES = 0.1, 3
 _QUIET_TIMEOUT_S = 15.0
 
 
+_ORDINARY = {"received", "readings", "scored", "waiting", "devices"}
+"""Counters of a stream that may be other than 0 where all is well."""
+
+
 class SubjectError(Exception):
     """A subject did not start, or did not answer."""
 
 
 class Account(NamedTuple):
-    """What a subject says that became of its messages: how many it dealt with, and others by counter."""
+    """What a subject says that became of its messages: how many it dealt with, and others by counter; `waiting` are kept for windows that
+    were not complete yet.
+    """
 
     done: int
     others: Mapping[str, int]
+    waiting: int = 0
 
-    def fault(self, sent: int) -> str | None:
-        """What is wrong with it where `sent` messages were; None where each was dealt with and nothing else happened."""
-        if self.done == sent and not self.others:
+    def fault(self, sent: int, waiting: int = 0) -> str | None:
+        """What is wrong with it where `sent` messages were, `waiting` of which complete no window; None where each was dealt with and
+        nothing else happened.
+        """
+        if self.done == sent - waiting and self.waiting == waiting and not self.others:
             return None
         others = ", ".join(f"{name} {count}" for name, count in self.others.items()) or "no counter tells why"
-        return f"{sent} sent, {self.done} dealt with ({others})"
+        beside = f", {self.waiting} waiting of {waiting}" if waiting or self.waiting else ""
+        return f"{sent} sent, {self.done} dealt with{beside} ({others})"
 
 
 class Process:
@@ -50,17 +62,23 @@ class Process:
     Args:
         command: To run.
         log: Where its standard error goes.
+        environment: On top of the bench's own.
+        talks: What it prints is of interest only if it fails, and goes to the log.
     """
 
-    def __init__(self, command: Sequence[str], log: Path) -> None:
-        self._command, self._log = list(command), log
+    def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None, *, talks: bool = False) -> None:
+        self._command, self._log, self._talks = list(command), log, talks
+        self._environment = {**os.environ, **(environment or {})}
         self._errors: IO[bytes] | None = None
         self.child: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
         """Start it. Ctrl-C reaches the bench alone, which then stops it in order."""
         self._errors = self._log.open("wb")
-        self.child = subprocess.Popen(self._command, stdout=subprocess.PIPE, stderr=self._errors, text=True, start_new_session=True)
+        printed = self._errors if self._talks else subprocess.PIPE
+        self.child = subprocess.Popen(
+            self._command, stdout=printed, stderr=self._errors, text=True, start_new_session=True, env=self._environment
+        )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -81,15 +99,18 @@ class Process:
         """Memory that it holds."""
         return int(self._proc("statm").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
-    def wait_until_quiet(self) -> float:
+    def wait_until_quiet(self, timeout_s: float = _QUIET_TIMEOUT_S) -> float:
         """Wait until it has worked off what it was given.
+
+        Args:
+            timeout_s: It must be done by then.
 
         Returns:
             Seconds that it took.
         """
         began = last_busy = time.monotonic()
         before = self.cpu_s()
-        while time.monotonic() < began + _QUIET_TIMEOUT_S:
+        while time.monotonic() < began + timeout_s:
             time.sleep(_QUIET_S)
             now = self.cpu_s()
             # One tick of the clock is as little as can be told from none.
@@ -98,7 +119,7 @@ class Process:
             elif time.monotonic() - last_busy >= _QUIET_TIMES * _QUIET_S:
                 return last_busy - began
             before = now
-        raise SubjectError(f"still busy {_QUIET_TIMEOUT_S:.0f} s after the last message")
+        raise SubjectError(f"still busy {timeout_s:.0f} s after the last message")
 
     def terminate(self) -> str:
         """Ask it to stop.
@@ -137,6 +158,25 @@ class BareSubscriber(Process):
     def finish(self) -> Account:
         """Stop it and ask what it received."""
         return Account(int(self.terminate()), {})
+
+
+class Baseline(Process):
+    """baseline.py at work."""
+
+    def __init__(self, python: str, folder: Path, port: int, topic_filter: str, model: str, steps: int) -> None:
+        program, file = Path(__file__).with_name("baseline.py"), model_file(folder, model)
+        super().__init__([python, str(program), str(port), topic_filter, str(file), str(steps), "1000"], folder / "baseline.log")
+
+    def wait_until_subscribed(self) -> None:
+        """Wait until it receives what is published."""
+        assert self.child and self.child.stdout
+        if self.child.stdout.readline() != "subscribed\n":
+            raise self.complain("the baseline program did not start")
+
+    def finish(self) -> Account:
+        """Stop it and ask what it received and scored."""
+        counts = json.loads(self.terminate())
+        return Account(counts["scored"], {}, counts["received"] - counts["scored"])
 
 
 class Agent(Process):
@@ -183,9 +223,9 @@ class Agent(Process):
         stats = json.loads(heard.payload)
         others: dict[str, int] = {name: stats[name] for name in ("unmatched", "dropped", "queued", "spooled")}
         for name, counters in stats["streams"].items():
-            others |= {f"{name}.{key}": n for key, n in counters.items() if key not in {"received", "readings", "scored", "devices"}}
-        scored = sum(counters["scored"] for counters in stats["streams"].values())
-        return Account(scored, {name: count for name, count in others.items() if count})
+            others |= {f"{name}.{key}": n for key, n in counters.items() if key not in _ORDINARY}
+        scored, waiting = (sum(counters[key] for counters in stats["streams"].values()) for key in ("scored", "waiting"))
+        return Account(scored, {name: count for name, count in others.items() if count}, waiting)
 
 
 class Heard(NamedTuple):
@@ -227,6 +267,10 @@ class Monitor:
             return self._heard[name].get(timeout=timeout_s) if timeout_s else self._heard[name].get_nowait()
         except queue.Empty:
             return None
+
+    def ask(self, topic: str) -> None:
+        """Publish an empty message."""
+        self._client.publish(topic)
 
     def forget(self) -> None:
         """Leave out what was said before."""

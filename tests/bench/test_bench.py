@@ -1,6 +1,8 @@
 """The bench works, its figures can be read back, and a missed bar is not overlooked."""
 
 import contextlib
+import json
+import math
 import os
 import signal
 import subprocess
@@ -12,9 +14,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bench import figures, machine
+from bench import cost, figures, latency, machine, publisher, rig, scale
 from bench.figures import Figures, Line, Row
+from bench.publisher import Order
 from bench.subjects import Account
+from brokers import Mosquitto
 
 BENCH = Path(__file__).parent
 
@@ -56,18 +60,44 @@ def gateway_python() -> str:
         pytest.skip(reason=str(error))
 
 
-def test_a_quick_bench_accounts_for_every_message_and_leaves_figures(gateway_python: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("parts", "bars"),
+    [
+        (
+            "cost",
+            {
+                "agent/bare-subscriber cpu, lstm-1, qos0": 1.0,
+                "agent/bare-subscriber cpu, lstm-1, qos1": 1.2,
+                "agent/bare-subscriber cpu, forest-1, qos0": 1.0,
+                "agent/bare-subscriber cpu, forest-1, qos1": 1.2,
+                cost.MEMORY_LSTM: 60.0,
+                cost.MEMORY_BOTH: 95.0,
+                cost.START_LSTM: 0.6,
+                cost.START_BOTH: 0.6,
+            },
+        ),
+        # The autoencoder takes half a minute to make, so a quick run does without.
+        (
+            "throughput latency",
+            {
+                "agent/baseline readings/s, lstm-30": 5.0,
+                "publish -> alert p99 beyond the broker's round trip, half load, deviation-1": 20.0,
+            },
+        ),
+        ("scale", {scale.RATIO: 0.8, scale.BYTES: 2.0}),
+    ],
+)
+def test_a_quick_bench_accounts_for_every_message_and_leaves_figures(
+    gateway_python: str, tmp_path: Path, parts: str, bars: dict[str, float]
+) -> None:
     path = tmp_path / "engine.json"
-    command = [sys.executable, str(BENCH / "engine.py"), "--quick", "--figures", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    command = [sys.executable, str(BENCH / "engine.py"), "--quick", "--only", *parts.split(), "--figures", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     found = figures.read(path)
     assert {"python", "vedette", "mosquitto"} <= found.versions.keys()
-    barred = {row.name: row.bar for row in found.rows if row.bar is not None}
-    assert barred["agent/bare-subscriber cpu, lstm-1, qos0"] == 1.0
-    assert barred["agent/bare-subscriber cpu, lstm-1, qos1"] == 1.2
-    assert len(barred) == 6
-    assert all(row.value > 0 for row in found.rows)
+    assert {row.name: row.bar for row in found.rows if row.bar is not None} == bars
+    assert all(math.isfinite(row.value) for row in found.rows)
     for row in found.rows:
         assert row.name in done.stdout
     assert not done.stderr, "it is quiet in a pipe"
@@ -78,10 +108,52 @@ def test_a_message_that_went_astray_is_a_fault_even_if_no_counter_tells() -> Non
     assert Account(99, {}).fault(100) == "100 sent, 99 dealt with (no counter tells why)"
     assert Account(98, {"dropped": 2}).fault(100) == "100 sent, 98 dealt with (dropped 2)"
     assert Account(100, {"fridges.alerts": 1}).fault(100)
+    assert Account(90, {}, 10).fault(100, waiting=10) is None
+    assert Account(90, {}, 9).fault(100, waiting=10)
+    assert Account(90, {}, 10).fault(100)
+
+
+def test_a_rate_counts_only_where_more_arrived_than_was_worked_off() -> None:
+    assert rig.Flood(1000, 1.0, 2.0).was_too_much
+    assert rig.Flood(1000, 1.0, 2.0).rate == 500.0
+    assert not rig.Flood(1000, 1.0, 1.05).was_too_much
+
+
+def test_odd_readings_are_every_second_one_of_their_devices() -> None:
+    ordered = Order(("plant/{device}",), 4, 1, 1000.0, 16, odd=1)
+    chunks = b"".join(publisher._chunks(ordered, 1_790_000_000.0))
+    temperatures = [float(part.split(b",")[0]) for part in chunks.split(b'"temperature":')[1:]]
+    assert [n for n, celsius in enumerate(temperatures) if celsius > 20] == [4, 12]
+    assert ordered.odd_messages == 2
+
+
+def test_a_fleet_with_less_than_a_message_a_tick_is_in_time(broker: Mosquitto) -> None:
+    with publisher.Publisher(broker.port) as fleet:
+        published = fleet.publish(Order(("plant/{device}",), 2, 1, 100.0, 50))
+    assert published.messages == 50
+    assert 0.4 < published.seconds < 2.0
+
+
+def test_an_alert_belongs_to_the_reading_of_its_device_and_time() -> None:
+    def reading(device: str, ts: float, arrived: float) -> tuple[str, dict[str, object], float]:
+        return f"plant/m/{device}/telemetry", {"ts": ts}, arrived
+
+    def alert(device: str, time: str, type_: str, arrived: float) -> tuple[str, dict[str, object], float]:
+        return f"vedette/g/alerts/m/{device}", json.loads(f'{{"device": "{device}", "time": "{time}", "type": "{type_}"}}'), arrived
+
+    heard = [
+        reading("a", 1_790_000_000.001, 1_790_000_000.002),
+        reading("b", 1_790_000_000.001, 1_790_000_000.003),
+        alert("a", "2026-09-21T14:13:20.001000Z", "new", 1_790_000_000.011),
+        alert("b", "2026-09-21T14:13:20.001000Z", "end", 1_790_000_000.011),
+    ]
+    delays = latency._delays(heard)
+    assert delays.readings == pytest.approx([0.001], abs=1e-6)
+    assert delays.alerts == pytest.approx([0.010], abs=1e-6)
 
 
 def test_an_interrupted_bench_stops_what_it_started(gateway_python: str, tmp_path: Path) -> None:
-    command = [sys.executable, str(BENCH / "engine.py"), "--quick"]
+    command = [sys.executable, str(BENCH / "engine.py"), "--quick", "--only", "cost"]
     with subprocess.Popen(command, env={**os.environ, "TMPDIR": str(tmp_path)}, stdout=subprocess.DEVNULL) as bench:
         wait_until(lambda: "vedette run" in " ".join(children(bench.pid).values()))
         started = children(bench.pid)

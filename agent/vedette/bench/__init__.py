@@ -1,0 +1,1 @@
+"""`vedette bench`: what a reading costs on this machine, without a broker."""
