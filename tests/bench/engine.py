@@ -27,7 +27,10 @@ from brokers import MOSQUITTO, Mosquitto
 
 DISTRIBUTIONS = ("vedette", "paho-mqtt", "ai-edge-litert", "onnxruntime", "numpy", "msgspec")
 PARTS: Mapping[str, ModuleType] = {"cost": cost, "throughput": throughput, "latency": latency, "scale": scale}
-FIGURES: tuple[Figure, ...] = tuple(figure for part in PARTS.values() for figure in part.FIGURES)
+OTHERS = "processors' time that others took meanwhile"
+"""Where it is more than a few percent, the figures are rough."""
+
+FIGURES: tuple[Figure, ...] = (*(figure for part in PARTS.values() for figure in part.FIGURES), Figure(OTHERS, "%"))
 _ROUNDS = {"throughput": 3, "latency": 3, "scale": 3}
 """At most so many of a part whose rounds are long."""
 
@@ -47,11 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = _parse(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    progress = Progress()
+    progress, others = Progress(), machine.Others()
     try:
         python = machine.gateway_python()
         versions = {**machine.versions(python, DISTRIBUTIONS), "mosquitto": machine.mosquitto_version(MOSQUITTO)}
         rig, plan = _measure(given, python, progress)
+        rig.samples[OTHERS].append(100 * others.share())
     except KeyboardInterrupt:
         return 130
     except (OSError, RuntimeError, SubjectError, subprocess.SubprocessError, AssertionError) as error:

@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,6 +41,28 @@ def machine() -> str:
         described = None
     processor = " ".join((described[1] if described else "unknown processor").split())
     return f"{platform.machine()}, {len(os.sched_getaffinity(0))} x {processor}, {platform.system()} {platform.release()}"
+
+
+class Others:
+    """How busy others keep the machine from now on, while this process and the children that it has waited for measure."""
+
+    def __init__(self) -> None:
+        self._began, self._busy_s, self._own_s = time.monotonic(), _busy_s(), _own_s()
+
+    def share(self) -> float:
+        """Of all processors' time, 0 to 1."""
+        others_s = _busy_s() - self._busy_s - (_own_s() - self._own_s)
+        return max(0.0, others_s / (time.monotonic() - self._began) / (os.cpu_count() or 1))
+
+
+def _busy_s() -> float:
+    """Of all processors together, since boot: user, nice, system, interrupts and what a hypervisor kept; see proc(5)."""
+    user, nice, system, _idle, _iowait, irq, softirq, steal, *_ = map(int, Path("/proc/stat").read_text(encoding="ascii").split()[1:11])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def _own_s() -> float:
+    return sum(os.times()[:4])
 
 
 def gateway_python() -> str:

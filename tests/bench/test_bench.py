@@ -127,6 +127,19 @@ def test_odd_readings_are_every_second_one_of_their_devices() -> None:
     assert ordered.odd_messages == 2
 
 
+def test_what_others_took_does_not_count_what_the_bench_did_itself() -> None:
+    busy = [sys.executable, "-c", "import time\nend = time.monotonic() + 1.0\nwhile time.monotonic() < end: pass"]
+    others = machine.Others()
+    subprocess.run(busy, check=True)
+    own = others.share()
+    others = machine.Others()
+    with subprocess.Popen(busy):
+        time.sleep(0.9)
+        foreign = others.share()
+    # Not waited for yet, so at that moment it is somebody else's: the better part of one processor.
+    assert foreign > own + 0.4 / (os.cpu_count() or 1) or own > 0.5
+
+
 def test_a_fleet_with_less_than_a_message_a_tick_is_in_time(broker: Mosquitto) -> None:
     with publisher.Publisher(broker.port) as fleet:
         published = fleet.publish(Order(("plant/{device}",), 2, 1, 100.0, 50))
