@@ -16,7 +16,7 @@ import msgspec
 from vedette.contract import documents
 from vedette.contract.durations import Duration, Size
 from vedette.contract.manifest import Name
-from vedette.contract.readings import PayloadSpec
+from vedette.contract.payloads.spec import PRESETS, PayloadSpec
 from vedette.topics import TopicFilter, announcement
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
@@ -259,7 +259,7 @@ class Stream(Struct, frozen=True):
 
     def __post_init__(self) -> None:
         try:
-            names_device = TopicFilter(self.topic).names_device
+            names_device = self.filter.names_device
         except ValueError as error:
             raise ValueError(f'topic: {error}, got "{self.topic}"') from error
         if names_device == (self.device is not None):
@@ -268,11 +268,13 @@ class Stream(Struct, frozen=True):
                 if not names_device
                 else "device: the topic names the device already; drop one of the two"
             )
+        if self.filter.names_field and self.payload.format != "value":
+            raise ValueError("topic: {field} is for bare values: say payload: {format: value}, or put + in its place")
 
     @property
     def filter(self) -> TopicFilter:
         """The compiled topic."""
-        return TopicFilter(self.topic)
+        return TopicFilter(self.topic, self.payload.others)
 
 
 class Limits(Struct, frozen=True):
@@ -382,17 +384,25 @@ def load(path: Path) -> Config:
 
 
 def _complete(document: object) -> object:
-    """Fill in, where a stream has alerts of its own, what it leaves to those of all streams."""
+    """Write out what streams leave to others: a preset's name alone, its topic, and alert rules that are those of all streams."""
     if not isinstance(document, dict) or not isinstance(document.get("streams"), list):
         return document
-    common = document.get("alerts")
-    return {**document, "streams": [_with_common(stream, common) for stream in document["streams"]]}
+    return {**document, "streams": [_with_preset(_with_common(stream, document.get("alerts"))) for stream in document["streams"]]}
 
 
 def _with_common(stream: object, common: object) -> object:
     if isinstance(stream, dict) and isinstance(common, dict) and isinstance(own := stream.get("alerts"), dict):
         return {**stream, "alerts": {**common, **own}}
     return stream
+
+
+def _with_preset(stream: object) -> object:
+    if not isinstance(stream, dict) or not (payload := stream.get("payload")):
+        return stream
+    if isinstance(payload, str):
+        payload = {"preset" if payload in PRESETS else "format": payload}
+    preset = PRESETS.get(str(payload.get("preset"))) if isinstance(payload, dict) else None
+    return {**({"topic": preset.topic} if preset else {}), **stream, "payload": payload}
 
 
 def _without_password(url: str) -> str:

@@ -1,7 +1,7 @@
 """The path of a reading, in order: message, reading, window, score, alert. Live telemetry and recordings walk this same path.
 
 Rules this module keeps: no I/O and no clock; what one stream or device sends never stops another; every message is accounted for: per
-stream, received = readings + rejected, and readings = scored + waiting + held + late + failed.
+stream, received = accepted messages + rejected, and the accepted ones' readings = scored + waiting + held + late + failed.
 """
 
 import functools
@@ -16,10 +16,11 @@ import numpy as np
 from vedette.alerts import Alert, Finding, Judge, Judged, Model
 from vedette.config import Config, Stream
 from vedette.contract.bundle import Bundle
-from vedette.contract.devices import Devices, Placed
-from vedette.contract.errors import ConfigError, ReadingError, ScoreError
+from vedette.contract.devices import Devices, Slots
+from vedette.contract.errors import ConfigError, ScoreError
 from vedette.contract.manifest import Manifest
-from vedette.contract.readings import JsonDecoder, Message, Readings
+from vedette.contract.payloads import decoder_for
+from vedette.contract.readings import Decoder, Message, PayloadLimits, Readings
 from vedette.contract.scores import Scorer, Scores
 from vedette.contract.windows import Times
 from vedette.detector import Detector, Windowed
@@ -58,16 +59,13 @@ class StreamPipeline:
         decoder: Takes payloads of this stream apart for this model.
         judge: Decides on alerts.
         detector: Scores with the model.
-        max_payload: In bytes; a longer one is refused.
         explains: Whether alerts get their reasons, which take some scoring.
 
     Attributes:
-        counts: `received`, `readings`, `scored`, `alerts` and `rejected.REASON`; `stats` has the rest.
+        counts: `received`, `readings`, `scored`, `alerts`, `rejected.REASON` and `partial.REASON`; `stats` has the rest.
     """
 
-    def __init__(
-        self, stream: Stream, decoder: JsonDecoder, judge: Judge, detector: Detector, max_payload: int, *, explains: bool = True
-    ) -> None:
+    def __init__(self, stream: Stream, decoder: Decoder, judge: Judge, detector: Detector, *, explains: bool = True) -> None:
         self.name = stream.name
         self.filter = stream.filter
         self.decoder = decoder
@@ -76,7 +74,6 @@ class StreamPipeline:
         self.devices = judge.devices
         self.counts: Counter[str] = Counter()
         self._before: Counter[str] = Counter()
-        self._max_payload = max_payload
         self._explains = explains
         self._untold: list[Finding] = []
 
@@ -94,6 +91,7 @@ class StreamPipeline:
             to[recent[part.readings]] = part.slots
         other.detector.move(to)
         other.detector.take_over(self.detector)
+        other.decoder.take_over(self.decoder)
         self.detector, self.decoder = other.detector, other.decoder
         self._untold += self.judge.adopt(other.judge.model, self.detector.encoder.spec)
         # What the new detector has counted so far, on trial, this one has counted as well.
@@ -105,9 +103,12 @@ class StreamPipeline:
         scored: list[Scored] = []
         found, self._untold = self._untold, []
         readings = self._decode(devices, messages)
-        for part in self.devices.place(readings.devices):
-            self.detector.reset(part.evicted)
-            found += self._take(readings, part, scored)
+        done = 0
+        for device, arrived, behind in readings.departed:
+            found += self._take(readings, slice(done, behind), scored)
+            found += self.judge.depart(device, arrived)
+            done = behind
+        found += self._take(readings, slice(done, len(readings)), scored)
         self.counts["alerts"] += len(found)
         return scored, found
 
@@ -137,7 +138,7 @@ class StreamPipeline:
             "withheld": self.judge.held,
             "shifted": self.detector.adapter.shifted(),
             **{name: count for name, count in sorted(model.items()) if name.startswith("values.") and count},
-            **{name: count for name, count in sorted(self.counts.items()) if name.startswith("rejected.")},
+            **{name: count for name, count in sorted(self.counts.items()) if name.startswith(("rejected.", "partial."))},
         }
 
     def _model_counts(self) -> dict[str, int]:
@@ -146,54 +147,53 @@ class StreamPipeline:
         return {name: now.get(name, 0) + self._before[name] for name in {**now, **self._before}}
 
     def _decode(self, devices: Sequence[str], messages: Sequence[Message]) -> Readings:
-        readings = Readings()
-        decode = self.decoder.decode
-        for device, (_, payload, arrived, _) in zip(devices, messages, strict=True):
-            try:
-                if len(payload) > self._max_payload:
-                    raise ReadingError("too_long", f"{len(payload)} bytes")
-                reading = decode(payload, arrived=arrived, device=device)
-            except ReadingError as error:
-                self.counts[f"rejected.{error.reason}"] += 1
-                continue
-            readings.devices.append(reading.device)
-            readings.times.append(reading.time)
-            readings.arrived.append(arrived)
-            readings.values.append(reading.values)
+        readings = self.decoder.decode_batch(messages, devices)
+        for reason, count in readings.rejected.items():
+            self.counts[f"rejected.{reason}"] += count
+        for reason, count in readings.partial.items():
+            self.counts[f"partial.{reason}"] += count
         self.counts["received"] += len(messages)
-        self.counts["readings"] += len(readings.times)
+        self.counts["readings"] += len(readings)
         return readings
 
-    def _take(self, readings: Readings, part: Placed, scored: list[Scored]) -> list[Finding]:
+    def _take(self, readings: Readings, some: slice, scored: list[Scored]) -> list[Finding]:
         """Window, score and judge some readings of a batch."""
-        times = np.array(readings.times[part.readings], dtype=np.float64)
-        windowed = self.detector.window(part.slots, times, readings.values[part.readings])
-        positions, window_times = windowed.batch.positions, windowed.times
+        found: list[Finding] = []
+        times = np.array(readings.times[some], dtype=np.float64)
+        arrived = np.array(readings.arrived[some], dtype=np.float64)
+        values = readings.values[some]
+        for part in self.devices.place(readings.devices[some]):
+            self.detector.reset(part.evicted)
+            windowed = self.detector.window(part.slots, times[part.readings], values[part.readings])
+            judged = self._score(windowed, scored)
+            batch = Judged(part.slots, times[part.readings], arrived[part.readings], windowed.sent, *judged, part.evicted, part.forgotten)
+            found += [self._explained(finding, windowed) for finding in self.judge.judge(batch)]
+        return found
+
+    def _score(self, windowed: Windowed, scored: list[Scored]) -> tuple[Slots, Times, Scores]:
+        """Which reading completed each window, the windows' times and their scores; nothing where the model fails."""
         try:
             scores = self.detector.score(windowed)
-            self.counts["scored"] += len(scores)
-            scored.append(Scored(self.name, [self.devices.names[slot] for slot in windowed.batch.slots.tolist()], window_times, scores))
         except ScoreError as error:
             # The windows are kept, so only their verdicts are lost: say so and go on.
             log.warning("stream %s: a batch could not be scored: %s", self.name, error)
-            positions, window_times, scores = positions[:0], window_times[:0], np.zeros(0, dtype=np.float32)
-        arrived = np.array(readings.arrived[part.readings], dtype=np.float64)
-        batch = Judged(part.slots, times, arrived, windowed.sent, positions, window_times, scores, part.evicted, part.forgotten)
-        return [
-            finding._replace(alert=self._explained(finding.alert, windowed, finding.window))
-            if self._explains and finding.window is not None and finding.alert.type != "end"
-            else finding
-            for finding in self.judge.judge(batch)
-        ]
+            return np.zeros(0, dtype=np.intp), np.zeros(0), np.zeros(0, dtype=np.float32)
+        self.counts["scored"] += len(scores)
+        if len(scores):
+            scored.append(Scored(self.name, [self.devices.names[slot] for slot in windowed.batch.slots.tolist()], windowed.times, scores))
+        return windowed.batch.positions, windowed.times, scores
 
-    def _explained(self, alert: Alert, windowed: Windowed, window: int) -> Alert:
+    def _explained(self, finding: Finding, windowed: Windowed) -> Finding:
+        """With the reasons of an alert that a window called for."""
+        if not self._explains or finding.window is None or finding.alert.type == "end":
+            return finding
         try:
-            causes = self.detector.explain(windowed.batch.windows[window], windowed.raw[window])
+            causes = self.detector.explain(windowed.batch.windows[finding.window], windowed.raw[finding.window])
         except ScoreError as error:
             # An alert without its reasons is worth more than none.
             log.warning("stream %s: an alert could not be explained: %s", self.name, error)
-            return alert
-        return msgspec.structs.replace(alert, explanation=causes)
+            return finding
+        return finding._replace(alert=msgspec.structs.replace(finding.alert, explanation=causes))
 
 
 def _in_order(findings: list[Finding]) -> list[Alert]:
@@ -209,12 +209,18 @@ def check_fit(config: Config, manifest: Manifest) -> None:
     """
     for index, stream in enumerate(config.streams):
         if stream.model == manifest.name:
-            _decoder(index, stream, manifest)
+            stream_decoder(index, stream, manifest, config.limits.payload)
 
 
-def _decoder(index: int, stream: Stream, manifest: Manifest) -> JsonDecoder:
+def stream_decoder(index: int, stream: Stream, manifest: Manifest, max_bytes: int) -> Decoder:
+    """What takes a stream's payloads apart for a model.
+
+    Raises:
+        ConfigError: the mapping does not fit the model's features.
+    """
+    limits = PayloadLimits(max_bytes, manifest.window.max_gap_s)
     try:
-        return JsonDecoder(stream.payload, manifest.features, stream.device.field if stream.device else None)
+        return decoder_for(stream.payload, manifest.features, stream.device.field if stream.device else None, stream.filter, limits)
     except ValueError as error:
         raise ConfigError(f"streams[{index}].payload.{error}") from error
 
@@ -248,11 +254,12 @@ class Pipeline:
                 bundle, scorer = open_model(stream.model)
             except ConfigError as error:
                 raise ConfigError(f"streams[{index}].model: {error}") from error
-            decoder = _decoder(index, stream, bundle.manifest)
+            decoder = stream_decoder(index, stream, bundle.manifest, limits.payload)
             model = Model(name=bundle.manifest.name, version=bundle.manifest.version)
             features = bundle.manifest.features
+            detector = Detector(bundle, scorer, merges=decoder.merges)
             judge = Judge(config.alerts_of(stream), config.gateway, stream.name, model, Devices(limits.devices), features)
-            self.streams.append(StreamPipeline(stream, decoder, judge, Detector(bundle, scorer), limits.payload, explains=explains))
+            self.streams.append(StreamPipeline(stream, decoder, judge, detector, explains=explains))
         self._route = functools.lru_cache(maxsize=2 * limits.devices)(self._find_route)
 
     def adopt(self, other: "Pipeline") -> None:

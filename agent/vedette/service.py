@@ -34,6 +34,7 @@ MAX_BATCH = 1024
 LINGER_S = 0.005
 IDLE_S = 0.2
 ARRIVING_S = 1.0
+"""No message takes longer from its time of arrival into the inbox."""
 
 ScoreSink = Callable[[Sequence[Scored]], None]
 

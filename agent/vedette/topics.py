@@ -8,15 +8,19 @@ import re
 from urllib.parse import quote
 
 _DEVICE = re.compile(r"\{device(:#)?\}")
+_FIELD = "{field}"
 
 
 class TopicFilter:
     """A stream's topic, such as `plant/+/fridge/{device}/telemetry`.
 
-    `{device}` stands for one level, `{device:#}` for the rest of the topic; `+` and `#` as in MQTT.
+    `{device}` stands for one level, `{device:#}` for the rest of the topic; `{field}` for one level that names what a bare value is of;
+    `+` and `#` as in MQTT.
 
     Args:
         topic: As configured.
+        others: Regular expression of what is not the stream's although a wildcard at the filter's end lets it through; of a topic, it sees
+            what follows the fixed levels at its beginning.
 
     Raises:
         ValueError: it breaks MQTT's rules or names the device twice.
@@ -24,11 +28,12 @@ class TopicFilter:
     Attributes:
         subscription: The MQTT filter.
         names_device: Whether the topic holds the device's name.
+        names_field: Whether the topic holds the name of a field.
     """
 
-    def __init__(self, topic: str) -> None:
-        if len(_DEVICE.findall(topic)) > 1:
-            raise ValueError("{device} may stand in it once")
+    def __init__(self, topic: str, others: str | None = None) -> None:
+        if len(_DEVICE.findall(topic)) > 1 or topic.count(_FIELD) > 1:
+            raise ValueError("{device} and {field} may stand in it once")
         pattern, subscription = [], []
         levels = topic.split("/")
         for position, level in enumerate(levels):
@@ -38,11 +43,11 @@ class TopicFilter:
                     raise ValueError(f'"{level}" must be the last level')
                 pattern.append(".*" if level == "#" else "(?P<device>.+)")
                 subscription.append("#")
-            elif level in {"+", "{device}"}:
-                pattern.append("[^/]*" if level == "+" else "(?P<device>[^/]+)")
+            elif level in {"+", "{device}", _FIELD}:
+                pattern.append("[^/]*" if level == "+" else f"(?P<{level[1:-1]}>[^/]+)")
                 subscription.append("+")
             elif any(c in level for c in "+#{}\0"):
-                raise ValueError(f'level "{level}": +, # and {{device}} must be a whole level')
+                raise ValueError(f'level "{level}": +, #, {{device}} and {{field}} must be a whole level')
             else:
                 pattern.append(re.escape(level))
                 subscription.append(level)
@@ -51,6 +56,9 @@ class TopicFilter:
         self.topic = topic
         self.subscription = "/".join(subscription)
         self.names_device = bool(_DEVICE.search(topic))
+        self.names_field = _FIELD in levels
+        self._fixed = re.match(r"(?:[^/+#]*/)*", self.subscription).end()  # type: ignore[union-attr] # it matches nothing at least
+        self._others = re.compile(others, re.DOTALL) if others and self.subscription.endswith(("+", "#")) else None
         expression = "/".join(pattern)
         # In MQTT, a/# matches a too.
         self._pattern = re.compile(expression.removesuffix("/.*") + "(?:/.*)?" if expression.endswith("/.*") else expression, re.DOTALL)
@@ -58,13 +66,18 @@ class TopicFilter:
     def match(self, topic: str) -> str | None:
         """The device's name in `topic`, empty where the filter names none; None where the topic is not the stream's."""
         match = self._pattern.fullmatch(topic)
-        if not match:
+        if not match or (self._others and self._others.fullmatch(topic, self._fixed)):
             return None
         return match["device"] if self.names_device else ""
 
+    def field(self, topic: str) -> str:
+        """The field's name in a topic of the stream, empty where the filter names none."""
+        match = self._pattern.fullmatch(topic) if self.names_field else None
+        return match["field"] if match else ""
+
     def fill(self, device: str) -> str:
         """A topic of this stream for a device: how recorded tables and simulated fleets are put on the stream."""
-        return _DEVICE.sub(lambda _: device, self.topic).replace("+", "any").replace("#", "any")
+        return _DEVICE.sub(lambda _: device, self.topic).replace("+", "any").replace(_FIELD, "any").replace("#", "any")
 
 
 class AgentTopics:

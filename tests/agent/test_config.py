@@ -67,7 +67,10 @@ def test_a_streams_alerts_are_those_of_all_streams_but_for_what_it_says(tmp_path
     ("changes", "message"),
     [
         ({"gatewy": "x"}, 'agent.yaml: gatewy: unknown key; did you mean "gateway"?'),
-        ({"streams": stream(payload={"zzz": 1})}, "agent.yaml: streams[0].payload.zzz: unknown key; known keys: format, time, fields"),
+        (
+            {"streams": stream(payload={"zzz": 1})},
+            "agent.yaml: streams[0].payload.zzz: unknown key; known keys: format, preset, time, fields, readings, columns, every, merge",
+        ),
         ({"gateway": 7}, "agent.yaml: gateway: expected str, got int"),
         ({"gateway": "a/b"}, "agent.yaml: gateway: expected str matching regex '^[A-Za-z0-9._-]{1,64}$', got 'a/b'"),
         ({"broker": {}}, "agent.yaml: broker.url: missing, and it has no default"),
@@ -76,7 +79,7 @@ def test_a_streams_alerts_are_those_of_all_streams_but_for_what_it_says(tmp_path
         ({"streams": []}, "agent.yaml: streams: at least one is needed"),
         ({"streams": stream() * 2}, 'agent.yaml: streams: the name "fridges" stands twice'),
         ({"streams": stream(topic="a/#/{device}")}, 'agent.yaml: streams[0].topic: "#" must be the last level, got "a/#/{device}"'),
-        ({"streams": stream(topic="a/b{device}")}, 'agent.yaml: streams[0].topic: level "b{device}": +, # and {device}'),
+        ({"streams": stream(topic="a/b{device}")}, 'agent.yaml: streams[0].topic: level "b{device}": +, #, {device} and {field}'),
         ({"streams": stream(topic="a/b")}, "agent.yaml: streams[0].topic: it names no device: put {device} in it, or say where the"),
         ({"streams": stream(device={"field": "id"})}, "agent.yaml: streams[0].device: the topic names the device already; drop one of the"),
         ({"streams": stream(qos=2)}, "agent.yaml: streams[0].qos: expected 0 or 1, got 2"),

@@ -51,6 +51,7 @@ def pipeline(runtime: Runtime | None = None, **stream: object) -> Pipeline:
             "streams": [{"name": "fridges", "topic": "f/{device}", "model": "m", "payload": {"time": {"field": "ts"}}, **stream}],
         },
         Config,
+        dec_hook=lambda type_, value: type_.parse(value),
     )
     stage = Stage(
         name="spread", runtime="onnx", file="model.onnx", input="window", output="raw", calibration=Calibration(centre=0, threshold=2)
@@ -154,3 +155,66 @@ def test_every_alert_of_the_shipped_bundle_has_its_reasons() -> None:
     assert all(alert.explanation for alert in raised)
     door = next(alert for alert in raised if alert.device == faults[0].device)
     assert (faults[0].kind, door.explanation[0].feature, door.explanation[0].observed) == ("door_left_open", "door", "open")
+
+
+def arriving(device: str, at: float, temperature: float = 4.0) -> Message:
+    return Message(f"f/{device}", json.dumps({"ts": at, "temperature": temperature, "door": "closed"}).encode(), at)
+
+
+def test_silence_is_told_when_time_passes_or_when_others_are_heard_and_of_streams_that_ask_for_it() -> None:
+    silent = {"silent": "1m"}
+    by_time, by_others, by_none = pipeline(alerts=silent), pipeline(alerts=silent), pipeline()
+    for subject in (by_time, by_others, by_none):
+        assert subject.process([arriving("a", 0.0), arriving("b", 10.0)]).alerts == []
+        assert subject.tick(59.0) == []
+    told = by_time.tick(65.0)
+    assert [(alert.kind, alert.device, alert.time.timestamp(), alert.explanation) for alert in told] == [("silent", "a", 60.0, ())]
+    assert by_others.process([arriving("b", 65.0)]).alerts == told
+    assert by_none.tick(1e6) == []
+    assert by_time.stats()["streams"]["fridges"]["open"] == 1  # type: ignore[index] # because stats are an object for JSON
+
+
+def test_a_device_is_heard_even_where_the_model_fails() -> None:
+    subject = pipeline(Refusing(), alerts={"silent": "1m"})
+    for minute in range(10):
+        assert subject.process([arriving("a", 50.0 * minute)]).alerts == []
+    assert [alert.time.timestamp() for alert in subject.tick(1000.0)] == [510.0]
+
+
+def test_only_what_a_window_called_for_is_explained_by_the_model() -> None:
+    subject = pipeline(alerts={"silent": "5m", "raise": "1 of 1"})
+    alerts = subject.process([arriving("a", 60.0 * k, 4.0 + 5 * k) for k in range(4)] + [arriving("a", 1000.0)]).alerts
+    assert [(alert.type, alert.kind, bool(alert.explanation)) for alert in alerts] == [
+        ("new", "anomaly", True), ("new", "silent", False), ("end", "silent", False),
+    ]  # fmt: skip
+
+
+def test_alerts_of_several_streams_are_in_the_order_of_what_called_for_them() -> None:
+    stream = {"model": "m", "payload": {"time": {"field": "ts"}}}
+    settings_ = {
+        "gateway": "g",
+        "broker": {"url": "mqtt://h"},
+        "streams": [
+            {"name": "x", "topic": "f/{device}", "alerts": {"silent": 100}, **stream},
+            {"name": "y", "topic": "g/{device}", "alerts": {"silent": 60}, **stream},
+        ],
+    }
+    both = Pipeline(
+        msgspec.convert(settings_, Config, dec_hook=lambda type_, value: type_.parse(value)),
+        lambda _: (BUNDLE, Scorer(BUNDLE.manifest.stages, [Spread()], "all")),
+    )
+    both.process([arriving("a", 0.0), arriving("b", 0.0)._replace(topic="g/b")])
+    assert [(alert.stream, alert.time.timestamp()) for alert in both.tick(200.0)] == [("y", 60.0), ("x", 100.0)]
+
+
+def test_another_model_takes_alerts_over_that_are_open() -> None:
+    subject, candidate, other = (pipeline(alerts={"stuck": "1m", "silent": "1h"}) for _ in range(3))
+    (new,) = subject.process([arriving("a", 10.0 * k) for k in range(12)]).alerts
+    assert new.kind == "stuck"
+    subject.adopt(candidate)
+    assert [alert.type for alert in subject.process([arriving("a", 120.0)]).alerts] == []
+    # One that looks at other features knows nothing of these sensors.
+    other.streams[0].detector.encoder.spec = (msgspec.structs.replace(TEMPERATURE, name="other"), DOOR)
+    subject.adopt(other)
+    (end,) = subject.process([arriving("a", 120.0)]).alerts
+    assert (end.type, end.id) == ("end", new.id)

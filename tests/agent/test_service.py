@@ -34,6 +34,20 @@ def test_a_warm_fridge_is_one_alert_that_ends(tmp_path: Path, broker: Mosquitto,
         watcher.wait(lambda: watcher.last("vedette/gw-1/status") == b"offline")
 
 
+def test_a_device_that_falls_silent_is_told_though_nothing_arrives_any_more(tmp_path: Path, broker: Mosquitto) -> None:
+    install(tmp_path / "state", make_bundle())
+    with Watcher(broker) as watcher, Agent(write_config(tmp_path, broker.url, alerts={"silent": "1s"})) as agent:
+        watcher.wait_online()
+        watcher.publish(TOPIC, *episode([4.0]))
+        watcher.wait(lambda: len(watcher.alerts()) == 1)
+        (silent,) = (alert["payload"] for alert in watcher.alerts())
+        assert (silent["type"], silent["kind"], silent["device"], silent["explanation"]) == ("new", "silent", "f-1", [])
+        watcher.publish(TOPIC, *episode([4.0]))
+        watcher.wait(lambda: len(watcher.alerts()) >= 2)
+        assert (watcher.alerts()[1]["payload"]["type"], watcher.alerts()[1]["payload"]["id"]) == ("end", silent["id"])
+        assert agent.stop() == 0
+
+
 def test_a_killed_agent_is_offline_by_its_last_will(tmp_path: Path, broker: Mosquitto) -> None:
     install(tmp_path / "state", make_bundle())
     with Watcher(broker) as watcher, Agent(write_config(tmp_path, broker.url)) as agent:

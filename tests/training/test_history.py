@@ -26,7 +26,9 @@ GOOD = ["b-1", 100, 61.5, "open", 0]
 
 
 def test_row_is_read_as_the_gateway_reads_a_payload(recipe: Recipe, write_table: Callable[..., Path]) -> None:
-    read = history.read(recipe, [write_table([GOOD, ["b-2", 101, "", "shut ", " 1 "], ["b-1", 102, "NaN", "", 0]])])
+    rows = [GOOD, ["b-2", 101, "", "shut ", " 1 "], ["b-1", 102, 60, "", 0], ["b-1", 103, "NaN", "", 0]]
+    read = history.read(recipe, [write_table(rows)])
+    # The last one holds no value at all: the gateway makes no reading of it.
     assert read.devices == ["b-1", "b-2", "b-1"]
     assert read.times == [100.0, 101.0, 102.0]
     assert read.values[0] == (61.5, "open")
@@ -332,8 +334,8 @@ def parquet_columns(**changes: Any) -> dict[str, Any]:
     columns = {
         "device": ["b-1", "b-2", "b-1"],
         "ts": [100, 101, 102],
-        "temperature": [61.5, None, math.nan],
-        "valve": ["open", "shut ", None],
+        "temperature": [None, 61.5, math.nan],
+        "valve": ["open", None, "shut "],
         "label": [0, 1, 0],
         "unused": [b"", b"", b""],
     }
@@ -344,9 +346,9 @@ def test_parquet_rows_are_readings(recipe: Recipe, tmp_path: Path) -> None:
     read = history.read(recipe, [write_parquet(tmp_path, parquet_columns())])
     assert read.devices == ["b-1", "b-2", "b-1"]
     assert read.times == [100.0, 101.0, 102.0]
-    assert read.values[0] == (61.5, "open")
-    assert all(math.isnan(row[0]) for row in read.values[1:])  # type: ignore[arg-type] # because a value may be text
-    assert [row[1] for row in read.values] == ["open", "shut ", None]
+    assert read.values[1] == (61.5, None)
+    assert all(math.isnan(row[0]) for row in read.values[::2])  # type: ignore[arg-type] # because a value may be text
+    assert [row[1] for row in read.values] == ["open", None, "shut "]
     assert read.anomalous.tolist() == [False, True, False]
     assert read.sources[0].rows == 3
 

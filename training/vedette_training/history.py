@@ -22,7 +22,9 @@ from tqdm import tqdm
 from vedette.contract.errors import HistoryError, ReadingError
 from vedette.contract.features import Category, DayOfWeek, Elapsed, TimeOfDay, Value
 from vedette.contract.manifest import Source
-from vedette.contract.readings import JsonDecoder, PayloadSpec, Reading
+from vedette.contract.payloads import PayloadSpec
+from vedette.contract.payloads.json_objects import JsonDecoder, check_mapping
+from vedette.contract.readings import Message, PayloadLimits, Reading
 from vedette_training import tables
 from vedette_training.recipe import Recipe
 from vedette_training.tables import Row, Table, Wanted
@@ -87,29 +89,35 @@ def read(recipe: Recipe, files: Sequence[Path]) -> History:
         size = path.stat().st_size if path.is_file() else None
         with tqdm(desc=path.name, total=size, unit="B", unit_scale=True, disable=None, leave=False) as bar:
             table = tables.open_table(path, reader.wanted, bar.update)
-            _read_rows(table, path, reader, history, anomalous)
-        if len(history.times) == before:
-            raise HistoryError(f"{path}: {'no rows below the header' if table.unit == 'row' else 'no objects in it'}")
-        if table.name == "key":
+            rows = _read_rows(table, path, reader, history, anomalous)
+        if table.name == "key" and rows:
             reader.check_seen(path, history.values[before:])
+        if len(history.times) == before:
+            fault = "every row is empty" if rows else "no rows below the header" if table.unit == "row" else "no objects in it"
+            raise HistoryError(f"{path}: {fault}")
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         sources.append(Source(name=path.name, sha256=digest, rows=len(history.times) - before))
     return history._replace(anomalous=np.frombuffer(anomalous, dtype=np.bool_), sources=tuple(sources))
 
 
-def _read_rows(table: Table, path: Path, reader: "_Reader", history: History, anomalous: bytearray) -> None:
-    """Add a table's readings to history, and their labels."""
+def _read_rows(table: Table, path: Path, reader: "_Reader", history: History, anomalous: bytearray) -> int:
+    """Add a table's readings to history, and their labels; returns how many rows there were."""
     names: dict[str, str] = {}  # one string a device, not one a row
+    rows = 0
     for row in table.rows:
+        rows += 1
         try:
             reading, is_anomalous = reader.read(row)
         except ReadingError as error:
+            if error.reason == "empty":
+                continue  # the gateway makes no reading of it either
             raise HistoryError(f"{path}: {table.unit} {row.number}: {reader.explain(error, row.payload, table.name)}") from error
         history.devices.append(names.setdefault(reading.device, reading.device))
         history.times.append(reading.time)
         history.values.append(reading.values)
         anomalous.append(is_anomalous)
+    return rows
 
 
 class _Reader:
@@ -124,9 +132,12 @@ class _Reader:
         label = (history.label.column,) if history.label else ()
         self._columns = history.time.columns
         try:
-            self._decoder = JsonDecoder(recipe.payload, recipe.features, history.device.column)
+            check_mapping(recipe.payload, recipe.features)
+            self._decoder = JsonDecoder(recipe.payload, recipe.features, history.device.column, PayloadLimits())
             # The label and the times in columns are no part of what a gateway reads, but are found and typed by the same rules.
-            self._texts = JsonDecoder(PayloadSpec(), tuple(Category(name=path) for path in dict.fromkeys(label + self._columns)))
+            self._texts = JsonDecoder(
+                PayloadSpec(), tuple(Category(name=path) for path in dict.fromkeys(label + self._columns)), None, PayloadLimits()
+            )
         except ValueError as error:
             raise HistoryError(f"recipe {recipe.name}: {error}") from error
         self._device = history.device.column
@@ -153,12 +164,12 @@ class _Reader:
         """
         texts: dict[str, Any] = {}
         if self.wanted.texts:
-            found = row.texts or self._texts.decode(row.payload, arrived=0.0, device="-").values
+            found = row.texts or self._texts.values(row.payload)
             texts = dict(zip(self.wanted.texts, found, strict=True))
         # History is never ahead of the clock: without columns of its own, `arrived` must not refuse what the field
         # says.
         arrived = self._time_in_columns(texts) if self._columns else math.inf
-        reading = self._decoder.decode(row.payload, arrived=arrived, device=self._name)
+        reading = self._decoder.decode(Message("", row.payload, arrived), self._name)
         return reading, self._label is not None and self._is_anomalous(texts[self._label.column])
 
     def _time_in_columns(self, texts: dict[str, Any]) -> float:

@@ -15,7 +15,7 @@ from vedette.contract import documents
 from vedette.contract.errors import ConfigError
 from vedette.contract.features import FeatureSpec, Number
 from vedette.contract.manifest import Name, Version
-from vedette.contract.readings import PayloadSpec, TimeField
+from vedette.contract.payloads.spec import PayloadSpec, TimeField
 from vedette.contract.windows import WindowSpec
 from vedette_training.detectors import AnyDetector
 

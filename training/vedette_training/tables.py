@@ -13,7 +13,7 @@ import msgspec
 
 from vedette.contract import recordings
 from vedette.contract.errors import HistoryError
-from vedette.contract.readings import TimeField
+from vedette.contract.payloads.spec import TimeField
 from vedette.contract.recordings import UNREADABLE, Advance, open_bytes
 
 TEXT = (".csv", ".tsv", ".txt")

@@ -42,7 +42,7 @@ class Judge:
     """
 
     def __init__(self, rules: Alerts, gateway: str, stream: str, model: Model, devices: Devices, spec: FeatureSpec) -> None:
-        self._rules, self._spec = rules, spec
+        self._rules = rules
         self._threshold = rules.threshold
         self.devices = devices
         self._origin = Origin(gateway, stream, model)
@@ -64,11 +64,10 @@ class Judge:
         """Let another bundle score from now on: alerts that are open keep their ids; those of sensors end if it looks at others."""
         self._origin.model = model
         findings: list[Finding] = []
-        if self._stuck is not None and self._rules.stuck and spec != self._spec:
+        if self._stuck is not None and self._rules.stuck and not self._stuck.adopt(spec):
             for slot in range(len(self.devices.names)):
                 findings += self._grouped(self._stuck.forget(slot, self._now))
             self._stuck = Stuck(self._rules.stuck, self._rules.stuck_features, spec, self._origin, self.devices.names)
-        self._spec = spec
         return findings
 
     @property

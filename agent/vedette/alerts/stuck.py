@@ -43,10 +43,9 @@ class Stuck:
 
     def __init__(self, after_s: float, features: Sequence[str] | None, spec: FeatureSpec, origin: Origin, names: Sequence[str]) -> None:
         self._after_s, self._origin, self._names = after_s, origin, names
-        watched = [(i, f) for i, f in enumerate(spec) if isinstance(f, Number) and (features is None or f.name in features)]
-        self._columns = np.array([i for i, _ in watched], dtype=np.intp)
-        self._numbers = [f for _, f in watched]
-        width = len(watched)
+        self._features = features
+        self._columns, self._numbers = self._watched(spec)
+        width = len(self._columns)
         self._value = PerDevice(np.full(width, np.nan))
         self._since = PerDevice(np.zeros(width))
         self._count = PerDevice(np.zeros(width, dtype=np.int64))
@@ -117,6 +116,19 @@ class Stuck:
                 alert = self._take(slot, time, lasting[place], changed[place], values[place], since[place])
                 if alert:
                     yield Proposal(position, Rank.STUCK, Finding(float(now[position]), None, alert))
+
+    def adopt(self, spec: FeatureSpec) -> bool:
+        """Go on with another bundle's features, if the same numbers are in the same places; says whether they are."""
+        columns, numbers = self._watched(spec)
+        if columns.tolist() != self._columns.tolist() or [n.name for n in numbers] != [n.name for n in self._numbers]:
+            return False
+        self._numbers = numbers
+        return True
+
+    def _watched(self, spec: FeatureSpec) -> tuple[Slots, list[Number]]:
+        """The numbers to look at, and where they are among a reading's values."""
+        watched = [(i, f) for i, f in enumerate(spec) if isinstance(f, Number) and (self._features is None or f.name in self._features)]
+        return np.array([i for i, _ in watched], dtype=np.intp), [f for _, f in watched]
 
     def forget(self, slot: int, at: float) -> Iterator[Finding]:
         """Forget a device; its alert ends if it has one."""

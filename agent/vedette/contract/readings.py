@@ -1,19 +1,18 @@
-"""Readings: one device's values at one event time, decoded from what arrived.
+"""Readings: one device's values at one event time, decoded from what arrived. What holds for every payload format is here.
 
-Rules this module keeps: a payload gives a Reading or raises ReadingError, nothing else; only the fields that a stream maps are
-looked at; no clock is read (`arrived` is an argument); types are strict, so text or true is never taken for a number.
+Rules this module keeps: no clock is read (`arrived` is an argument); a time or a name that cannot be believed is refused; a decoder
+never raises for what somebody sent: it counts it.
 """
 
 import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
-from typing import Any, Literal, NamedTuple
-
-import msgspec
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 from vedette.contract.errors import ReadingError
-from vedette.contract.features import Categories, DayOfWeek, Elapsed, FeatureSpec, Number, Scalar, TimeOfDay, Value
+from vedette.contract.features import DayOfWeek, Elapsed, Feature, FeatureSpec, TimeOfDay, Value
 
 MAX_FUTURE_S = 600.0
 """A device's clock may run ahead of the gateway's by this much; beyond it the reading's time is not believed."""
@@ -23,7 +22,8 @@ MAX_TIME = 253_402_300_799.0
 
 MAX_DEVICE_BYTES = 128
 
-_UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
+MAX_READINGS = 10_000
+"""Of one message."""
 
 
 class Message(NamedTuple):
@@ -48,182 +48,272 @@ class Reading(NamedTuple):
     values: tuple[Value, ...]
 
 
+class Departure(NamedTuple):
+    """A device said that it is gone.
+
+    Attributes:
+        arrived: When that arrived, epoch seconds.
+        behind: Readings of the batch that came before.
+    """
+
+    device: str
+    arrived: float
+    behind: int
+
+
 class Readings:
-    """What a batch of messages of one stream held, column by column: the n-th entries of the lists belong together."""
+    """What a batch of messages of one stream held, column by column: the n-th entries of the lists belong together.
+
+    Attributes:
+        devices: Names.
+        times: Event times, epoch seconds.
+        arrived: When each one's message arrived, epoch seconds; infinity for a table's row.
+        values: In the order of the FeatureSpec; NaN or None where nothing was sent.
+        accepted: Messages that gave at least one reading, or said that a device is gone.
+        rejected: Messages refused whole, by reason: what was received is `accepted` and the sum of these.
+        partial: What else was wrong, by reason: single readings or values that were refused within accepted messages, and what was
+            noticed to be missing (`seq_gap`).
+        departed: Devices that said they are gone.
+        explained: For each reason, the first refusal of this batch in words, without anything that a device sent.
+    """
+
+    __slots__ = ("accepted", "arrived", "departed", "devices", "explained", "partial", "rejected", "times", "values")
 
     def __init__(self) -> None:
         self.devices: list[str] = []
         self.times: list[float] = []
         self.arrived: list[float] = []
         self.values: list[Sequence[Value]] = []
+        self.accepted = 0
+        self.rejected: Counter[str] = Counter()
+        self.partial: Counter[str] = Counter()
+        self.departed: list[Departure] = []
+        self.explained: dict[str, str] = {}
+
+    def __len__(self) -> int:
+        """Readings."""
+        return len(self.times)
+
+    def refuse(self, error: ReadingError) -> None:
+        """Count a message that is refused whole."""
+        self.rejected[error.reason] += 1
+        self.explained.setdefault(error.reason, str(error))
+
+    def note(self, error: ReadingError) -> None:
+        """Count what is wrong otherwise."""
+        self.partial[error.reason] += 1
+        self.explained.setdefault(error.reason, str(error))
 
 
-class TimeField(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where a payload says when it was measured. `iso` is RFC 3339 text with an offset."""
-
-    field: str
-    unit: Literal["s", "ms", "us", "iso"] = "s"
-
-
-class PayloadSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a stream's payloads hold readings.
+class Decoder(Protocol):
+    """Takes a stream's payloads apart for one model.
 
     Attributes:
-        time: None takes the time of arrival.
-        fields: Feature name to dotted path in the payload; a feature that is not named is found under its own name.
+        merges: Readings may lack values that the device sent before: its last known ones hold on.
     """
 
-    format: Literal["json"] = "json"
-    time: TimeField | None = None
-    fields: Mapping[str, str] = {}
+    merges: bool
 
-
-class JsonDecoder:
-    """Decodes a stream's JSON payloads, of which only mapped fields become Python objects.
-
-    Args:
-        payload: The stream's mapping.
-        features: The model's features.
-        device_field: Dotted path of the device's name, where the payload and not the topic holds it.
-
-    Raises:
-        ValueError: two paths contradict each other, or a mapped name is no feature.
-    """
-
-    def __init__(self, payload: PayloadSpec, features: FeatureSpec, device_field: str | None = None) -> None:
-        if unknown := sorted(set(payload.fields) - {f.name for f in features}):
-            known = ", ".join(f.name for f in features)
-            raise ValueError(f'fields: "{unknown[0]}" is not a feature of the model; its features are {known}')
-        leaves: dict[str, _Leaf] = {}
-        paths = []
-        self._times: list[int] = []  # features whose value is the event time
-        for index, feature in enumerate(features):
-            if isinstance(feature, TimeOfDay | DayOfWeek | Elapsed):
-                self._times.append(index)
-                continue
-            path = payload.fields.get(feature.name, feature.name)
-            leaf = _NUMBER if isinstance(feature, Number) else _CATEGORIES if isinstance(feature, Categories) else _CATEGORY
-            paths.append(path)
-            _add_leaf(leaves, path, leaf)
-        self._time: TimeField | None = payload.time
-        if payload.time:
-            _add_leaf(leaves, payload.time.field, _INSTANT if payload.time.unit == "iso" else _NUMBER)
-        if device_field:
-            _add_leaf(leaves, device_field, _DEVICE)
-        self._decode: Callable[[bytes], object] = msgspec.json.Decoder(_struct_type("Payload", leaves)).decode
-        self._values = _getter(paths)
-        self._time_of = _getter([payload.time.field]) if payload.time else None
-        self._device_of = _getter([device_field]) if device_field else None
-
-    def decode(self, payload: bytes, *, arrived: float, device: str) -> Reading:
-        """Decode one payload.
+    def decode_batch(self, messages: Sequence[Message], devices: Sequence[str]) -> Readings:
+        """Decode a batch; what comes of a message does not depend on where batches end.
 
         Args:
-            payload: UTF-8 JSON object.
-            arrived: When it arrived, epoch seconds.
-            device: The device that the topic names; not used where the payload names it.
+            messages: In the order of arrival.
+            devices: What each message's topic names, empty where it names none.
+        """
+
+    def take_over(self, other: "Decoder") -> None:
+        """Know what another decoder of the same stream has learnt from messages so far (Sparkplug: births)."""
+
+    def unused(self, message: Message) -> list[str]:
+        """Names of what a payload holds and no feature uses; for people, not for every message."""
+
+
+class PayloadLimits(NamedTuple):
+    """What a decoder refuses.
+
+    Attributes:
+        max_bytes: A longer payload.
+        max_gap_s: A retained message's own time may be this old; an older one belongs to no window.
+    """
+
+    max_bytes: int = 64 * 1024
+    max_gap_s: float = math.inf
+
+
+class Found(NamedTuple):
+    """A reading as a payload holds it, before it is checked.
+
+    Attributes:
+        time: Its own, epoch seconds; None takes the time of arrival.
+        values: Of the features that payloads hold, in the spec's order.
+    """
+
+    device: str
+    time: float | None
+    values: Sequence[Value]
+
+
+class Notes:
+    """What else a message said: `faults` of single readings, devices that have `departed`, and `remarks` that refuse nothing."""
+
+    def __init__(self) -> None:
+        self.faults: list[ReadingError] = []
+        self.remarks: list[ReadingError] = []
+        self.departed: list[str] = []
+
+
+class MessageDecoder(ABC):
+    """A decoder that goes message by message, and keeps the rules that hold for every format.
+
+    Args:
+        features: The model's.
+        limits: What is refused.
+        merges: See Decoder.
+        time: What holds the time, and its unit, for errors.
+    """
+
+    def __init__(self, features: FeatureSpec, limits: PayloadLimits, *, merges: bool, time: tuple[str, str] = ("its time", "s")) -> None:
+        self.merges = merges
+        self._time_words = time
+        self._limits = limits
+        self._sent = sent_features(features)
+        self._clocks = [index for index, feature in enumerate(features) if is_clock(feature)]
+
+    @abstractmethod
+    def _read(self, message: Message, device: str, notes: Notes) -> Sequence[Found]:
+        """The readings of one payload.
+
+        Raises:
+            ReadingError: it is refused whole.
+        """
+
+    @abstractmethod
+    def unused(self, message: Message) -> list[str]:
+        """See Decoder."""
+
+    def take_over(self, other: Decoder) -> None:  # noqa: B027 because most formats remember nothing
+        """See Decoder."""
+
+    def decode_batch(self, messages: Sequence[Message], devices: Sequence[str]) -> Readings:
+        """See Decoder."""
+        readings = Readings()
+        for message, device in zip(messages, devices, strict=True):
+            self._decode_into(readings, message, device)
+        return readings
+
+    def decode(self, message: Message, device: str) -> Reading:
+        """Decode a message that holds one reading.
 
         Raises:
             ReadingError: with the counter's name in `reason`.
         """
+        (found,) = self._read(message, device, Notes())
+        time = self._check(found, message)
+        return Reading(found.device, time, self._complete(found, time))
+
+    def _decode_into(self, readings: Readings, message: Message, device: str) -> None:
+        notes = Notes()
         try:
-            fields = self._decode(payload)
-        except UnicodeDecodeError as error:
-            raise ReadingError("encoding", f"payload is not UTF-8: {error.reason}") from error
-        except RecursionError as error:
-            raise ReadingError("depth", "payload is nested too deeply") from error
-        except msgspec.ValidationError as error:
-            raise ReadingError("type", f"payload: {error}") from error
-        except msgspec.DecodeError as error:
-            raise ReadingError("malformed", f"payload: {error}") from error
-        device = _device_name(self._device_of(fields)[0]) if self._device_of else _check_device(device)
-        time = self._event_time(fields, arrived) if self._time_of else arrived
-        values = self._values(fields)
-        if self._times:
-            filled = list(values)
-            for index in self._times:
-                filled.insert(index, time)
-            values = tuple(filled)
-        return Reading(device, time, values)
-
-    def _event_time(self, fields: object, arrived: float) -> float:
-        assert self._time_of and self._time
-        value = self._time_of(fields)[0]
-        if value is None or value != value:
-            raise ReadingError("time", f"payload has no {self._time.field}")
-        if isinstance(value, datetime):
-            if value.tzinfo is None:
-                raise ReadingError("time", f"{self._time.field} has no UTC offset")
-            time = value.timestamp()  # not by way of UTC: at the calendar's ends that would overflow
+            if len(message.payload) > self._limits.max_bytes:
+                raise ReadingError("too_long", f"payload is longer than {self._limits.max_bytes} bytes")
+            found = self._read(message, device, notes)
+            if len(found) > MAX_READINGS:
+                raise ReadingError("too_many", f"payload holds more than {MAX_READINGS} readings")
+        except ReadingError as error:
+            readings.refuse(error)
+            return
+        kept: list[tuple[float, Found]] = []
+        for each in found:
+            try:
+                kept.append((self._check(each, message), each))
+            except ReadingError as error:
+                notes.faults.append(error)
+        # Whatever the order in which a message lists them: they are all there, and none is late.
+        kept.sort(key=operator.itemgetter(0))
+        for time, each in kept:
+            readings.devices.append(each.device)
+            readings.times.append(time)
+            readings.arrived.append(message.arrived)
+            readings.values.append(self._complete(each, time))
+        for remark in notes.remarks:
+            readings.note(remark)
+        readings.departed += [Departure(name, message.arrived, len(readings)) for name in notes.departed]
+        if kept or notes.departed:
+            readings.accepted += 1
+            for fault in notes.faults:
+                readings.note(fault)
         else:
-            time = value * _UNITS[self._time.unit]
-        if time < 0:
-            raise ReadingError("time", f"{self._time.field} is before 1970")
-        if time > MAX_TIME:
-            raise ReadingError("future", f"{self._time.field} is beyond the year 9999; is its unit {self._time.unit}?")
-        if time > arrived + MAX_FUTURE_S:
-            raise ReadingError("future", f"{self._time.field} is more than {MAX_FUTURE_S:.0f} s ahead of the gateway's clock")
-        return float(time)
+            readings.refuse(notes.faults[0] if notes.faults else ReadingError("empty", "payload holds no reading"))
+
+    def _check(self, found: Found, message: Message) -> float:
+        """A reading's event time.
+
+        Raises:
+            ReadingError: it is not to be believed, or there is nothing in it.
+        """
+        check_device(found.device)
+        if message.retained and (found.time is None or found.time < message.arrived - self._limits.max_gap_s):
+            why = "has no time of its own" if found.time is None else "is older than a window's longest gap"
+            raise ReadingError("retained", f"the broker had kept the message, and it {why}")
+        time = message.arrived if found.time is None else check_time(found.time, message.arrived, *self._time_words)
+        if self._sent and is_empty(found.values):
+            names = ", ".join(feature.name for feature in self._sent[:5])
+            raise ReadingError("empty", f"payload holds none of {names}")
+        return time
+
+    def _complete(self, found: Found, time: float) -> tuple[Value, ...]:
+        """The values with the event time put in for the features that are made of it."""
+        if not self._clocks:
+            return tuple(found.values)
+        values = list(found.values)
+        for index in self._clocks:
+            values.insert(index, time)
+        return tuple(values)
 
 
-def _check_device(name: str) -> str:
+def is_clock(feature: Feature) -> bool:
+    """Whether a feature is made of the event time, so that no payload holds it."""
+    return isinstance(feature, TimeOfDay | DayOfWeek | Elapsed)
+
+
+def sent_features(features: FeatureSpec) -> list[Feature]:
+    """The features whose values payloads hold."""
+    return [feature for feature in features if not is_clock(feature)]
+
+
+def is_empty(values: Sequence[Value]) -> bool:
+    """Whether nothing was sent."""
+    return all(value is None or value != value for value in values)
+
+
+def check_time(time: float, arrived: float, what: str = "its time", unit: str = "s") -> float:
+    """Refuse an event time that cannot be believed.
+
+    Args:
+        time: Epoch seconds.
+        arrived: When its message arrived, epoch seconds.
+        what: What holds the time, for the error.
+        unit: As configured, for the error.
+
+    Raises:
+        ReadingError: it lies before 1970, or ahead of the gateway's clock.
+    """
+    if not time >= 0:
+        raise ReadingError("time", f"{what} is before 1970")
+    if time > MAX_TIME:
+        raise ReadingError("future", f"{what} is beyond the year 9999; is its unit {unit}?")
+    if time > arrived + MAX_FUTURE_S:
+        raise ReadingError("future", f"{what} is more than {MAX_FUTURE_S:.0f} s ahead of the gateway's clock")
+    return float(time)
+
+
+def check_device(name: str) -> str:
+    """Refuse a name that no device can have.
+
+    Raises:
+        ReadingError: it is empty, too long, or holds control characters.
+    """
     if not name or not name.isprintable() or len(name.encode("utf-8", "surrogatepass")) > MAX_DEVICE_BYTES:
         raise ReadingError("device", f"a device's name is 1 to {MAX_DEVICE_BYTES} bytes without control characters")
     return name
-
-
-def _device_name(value: object) -> str:
-    if value is None:
-        raise ReadingError("device", "payload has no device name")
-    return _check_device(str(value))
-
-
-class _Leaf(NamedTuple):
-    type: Any
-    absent: object
-
-
-_NUMBER = _Leaf(float, math.nan)
-_CATEGORY = _Leaf(Scalar, None)
-_CATEGORIES = _Leaf(list[Scalar] | Scalar, None)
-_INSTANT = _Leaf(datetime | None, None)
-_DEVICE = _Leaf(str | int | None, None)
-
-
-def _add_leaf(leaves: dict[str, _Leaf], path: str, leaf: _Leaf) -> None:
-    if leaves.setdefault(path, leaf) != leaf:
-        raise ValueError(f'"{path}" is mapped twice, as two different kinds')
-
-
-def _struct_type(name: str, leaves: Mapping[str, _Leaf]) -> type:
-    """A struct whose nested fields follow the dotted paths, so that msgspec skips everything else without building it."""
-    nested: dict[str, dict[str, _Leaf]] = {}
-    fields: list[tuple[str, Any, Any]] = []
-    rename: dict[str, str] = {}
-    for path, leaf in leaves.items():
-        head, dot, rest = path.partition(".")
-        if dot:
-            nested.setdefault(head, {})[rest] = leaf
-        else:
-            fields.append((_identifier(head), leaf.type, leaf.absent))
-            rename[_identifier(head)] = head
-    for head, inner in nested.items():
-        if head in leaves:
-            raise ValueError(f'"{head}" is mapped both as a value and as an object')
-        inner_type = _struct_type(head, inner)
-        fields.append((_identifier(head), inner_type, msgspec.field(default_factory=inner_type)))
-        rename[_identifier(head)] = head
-    return msgspec.defstruct(name, fields, rename=rename, frozen=True, gc=False)
-
-
-def _identifier(key: str) -> str:
-    """A Python identifier for a payload's key, whatever characters it has."""
-    return "k" + key.encode().hex()
-
-
-def _getter(paths: list[str]) -> Callable[[object], tuple[Any, ...]]:
-    attributes = [".".join(_identifier(part) for part in path.split(".")) for path in paths]
-    if not attributes:
-        return lambda _: ()
-    get = operator.attrgetter(*attributes)
-    return get if len(attributes) > 1 else lambda fields: (get(fields),)
