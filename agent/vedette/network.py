@@ -236,18 +236,12 @@ class Network:
 
     def _converse(self, ahead: ReadAhead, selector: selectors.BaseSelector) -> None:
         client = self._client
-        was_sent = is_sent = True
-        misc_due = 0.0
+        was_sent, misc_due, packets = True, 0.0, 0
         while client.socket():
-            if was_sent != is_sent:
-                selector.modify(ahead, selectors.EVENT_READ if is_sent else selectors.EVENT_READ | selectors.EVENT_WRITE)
-                was_sent = is_sent
-            ready = {key.fileobj for key, _ in selector.select(_MISC_S)}
-            if self._wakes in ready:
-                self._wakes.recv(4096)
-            packets = self._read(ahead) if ahead in ready else 0
             if client.want_write():
                 client.loop_write()
+                if not client.socket():
+                    return  # that was the farewell
             is_sent = ahead.flush()
             if (now := time.monotonic()) >= misc_due:
                 client.loop_misc()
@@ -256,6 +250,13 @@ class Network:
                     return
             if 0 < packets < FEW:
                 time.sleep(PAUSE_S)
+            if was_sent != is_sent:
+                selector.modify(ahead, selectors.EVENT_READ if is_sent else selectors.EVENT_READ | selectors.EVENT_WRITE)
+                was_sent = is_sent
+            ready = {key.fileobj for key, _ in selector.select(_MISC_S)}
+            if self._wakes in ready:
+                self._wakes.recv(4096)
+            packets = self._read(ahead) if ahead in ready else 0
 
     def _read(self, ahead: ReadAhead) -> int:
         """Handle what has arrived; how many packets it was, about."""

@@ -35,7 +35,7 @@ def messages_of(path: Path, config: Config, stream_name: str | None, device: str
         HistoryError: the file cannot be read, or is of another kind.
         ConfigError: there is no such stream, or it cannot be replayed from a table.
     """
-    kind = (path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower()
+    kind = _unpacked(path).suffix.lower()
     if kind == ".csv":
         return _table_messages(path, _stream(config, stream_name), device, advance)
     if kind in {".jsonl", ".ndjson"}:
@@ -48,12 +48,17 @@ def _table_messages(path: Path, stream: Stream, device: str | None, advance: Adv
         raise ConfigError(f"stream {stream.name}: a table's rows have no time of arrival: set payload.time to its column of times")
     topic_filter = stream.filter
     for number, cells in read_table(path, advance):
-        name = cells.get(device, device) if device else cells.get("device", path.name.partition(".")[0])
+        name = cells.get(device, device) if device else cells.get("device", _unpacked(path).stem)
         topic = topic_filter.fill(name)
         if topic_filter.match(topic) is None:
             raise HistoryError(f'{path}: row {number}: device "{name}" cannot stand in the topic {topic_filter.topic}')
         # It arrived whenever it says it was measured: no clock is ahead of another here.
         yield Message(topic, row_payload(cells), math.inf)
+
+
+def _unpacked(path: Path) -> Path:
+    """A file's name without .gz."""
+    return path.with_suffix("") if path.suffix.lower() == ".gz" else path
 
 
 def _stream(config: Config, name: str | None) -> Stream:
