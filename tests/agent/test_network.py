@@ -66,6 +66,7 @@ def clients(protocol: MQTTProtocolVersion) -> tuple[Client, paho.Client, list[Ar
     here: list[Arrived] = []
     there: list[Arrived] = []
     ours.on_arrival = lambda *message: here.append(message)
+    ours.ahead = ReadAhead(None)
 
     def arrived(_client: Any, _data: Any, message: paho.MQTTMessage) -> None:
         there.append((message.topic, bytes(message.payload), message.qos, message.retain))
@@ -94,6 +95,10 @@ def test_an_arriving_message_is_read_as_paho_reads_it(
     its._in_packet["command"], its._in_packet["packet"] = command, bytearray(packet)
     its._handle_publish()
     assert here == there == [(topic, payload, qos, retained)]
+    assert ours.ahead
+    assert (
+        bytes(ours.ahead._unsent) == b"".join(bytes(queued["packet"]) for queued in its._out_packet) == (b"@\x02\x12\x34" if qos else b"")
+    )
 
 
 @given(st.binary(max_size=30), st.integers(0, 1), st.sampled_from([paho.MQTTv5, paho.MQTTv311]))
