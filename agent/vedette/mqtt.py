@@ -56,14 +56,13 @@ class Connection:
         self._said: str | None = None
         self._delivered: deque[int] = deque()
         self._client = Client(CallbackAPIVersion.VERSION2, client_id=broker.client_id or client_id, protocol=_PROTOCOLS[broker.protocol])
-        self._network = Network(self._client, _LONGEST_RETRY_S, self._not_reached)
+        self._network = Network(self._client, _LONGEST_RETRY_S, self._received, self._not_reached)
         if status_topic is not None:
             self._client.will_set(status_topic, "offline", qos=1, retain=True)
         self._client.on_connect = self._connected
         self._client.on_disconnect = self._disconnected
         self._client.on_subscribe = self._subscribed
         self._client.on_publish = self._published
-        self._client.on_arrival = self._received
 
     def start(self) -> None:
         """Read the credentials and begin to connect, in the network's own thread; returns at once, broker or not.

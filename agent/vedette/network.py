@@ -1,8 +1,9 @@
 """The network's thread: a paho client driven through its public loop functions, over a socket that reads ahead.
 
-paho's own thread asks the system for every byte it reads and waits anew for every packet; reading ahead and answering a burst at once
-costs less than half of that. Rules this module keeps: one thread reads and writes the socket; a connection that is lost is tried again for
-ever, ever more slowly and not in step with other gateways; a fault in handling a message costs the connection, never the thread.
+paho's own thread asks the system for every byte it reads, waits anew for every packet, and makes an object and a log line of each message.
+Here what has arrived is cut into packets; messages are read at once, and all other packets are paho's, one at a time. Rules this module
+keeps: one thread reads and writes the socket; a connection that is lost is tried again for ever, ever more slowly and not in step with
+other gateways; a fault in handling a message costs the connection, never the thread.
 """
 
 import contextlib
@@ -17,7 +18,6 @@ from collections.abc import Callable
 from typing import Any
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import MQTTErrorCode
 
 log = logging.getLogger(__name__)
 
@@ -31,14 +31,21 @@ broker cuts short there is not waited for.
 """
 
 _MISC_S = 1.0
+_PUBLISH = 0x30
+"""A PUBLISH of QoS 0 or 1, whatever its other flags; nothing is subscribed to at QoS 2."""
+
 _PUBACK = b"\x40\x02"
 """A PUBACK's first two bytes; the message's id follows. In MQTT 5, too, that is all of it where all is well."""
 
 _CONNECT_TIMEOUT_S = 10.0
 
 
+OnArrival = Callable[[str, bytes, int, bool], None]
+"""Given topic, payload, QoS, and whether the broker had retained it. A topic that is not UTF-8 is given as an empty one."""
+
+
 class ReadAhead:
-    """A socket that asks the system for more than it was asked for, and sends on `flush` what it was given.
+    """A socket of which paho is given one packet at a time, and which sends on `flush` what it was given.
 
     Args:
         inner: Connected; a TCP, TLS or WebSocket one.
@@ -46,23 +53,48 @@ class ReadAhead:
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
-        self._read, self._at = b"", 0
+        self._read = self._offered = b""
+        self._is_over = False
         self._unsent = bytearray()
 
-    def recv(self, size: int) -> bytes:
-        """At most so many bytes; raises what the socket raises."""
-        end = self._at + size
-        if self._at < len(self._read):
-            found = self._read[self._at : end]
-            self._at = end
-            return found
-        self._read, self._at = self._inner.recv(READ_AHEAD), size
-        return self._read[:size]
+    def fill(self) -> bytes:
+        """All that has arrived and that nobody has had yet; `keep` gives back what is no whole packet.
+
+        Raises:
+            OSError: nothing has arrived, or the connection is lost.
+        """
+        arrived: bytes = self._inner.recv(READ_AHEAD)
+        self._is_over = not arrived
+        return self._read + arrived if self._read else arrived
+
+    def keep(self, rest: bytes) -> None:
+        """The beginning of a packet."""
+        self._read = rest
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the other side has hung up."""
+        return self._is_over
 
     @property
     def holds_more(self) -> bool:
         """Whether bytes are here that the system will not wake anybody for."""
-        return self._at < len(self._read) or (isinstance(self._inner, ssl.SSLSocket) and self._inner.pending() > 0)
+        return isinstance(self._inner, ssl.SSLSocket) and self._inner.pending() > 0
+
+    def hang_up(self) -> None:
+        """Give paho nothing any more: that is how it learns that a connection is gone."""
+        self._is_over, self._offered = True, b""
+
+    def offer(self, packet: bytes) -> None:
+        """What paho reads next."""
+        self._offered = packet
+
+    def recv(self, size: int) -> bytes:
+        """For paho: at most so many bytes of what it is offered."""
+        if not self._offered and not self._is_over:
+            raise BlockingIOError
+        found, self._offered = self._offered[:size], self._offered[size:]
+        return found
 
     def send(self, data: bytes) -> int:
         """Keep for `flush`.
@@ -97,7 +129,6 @@ class ReadAhead:
         """Send what can be sent, and close."""
         with contextlib.suppress(OSError):
             self.flush()
-        self._read = b""
         self._inner.close()
 
     def __getattr__(self, name: str) -> Any:
@@ -105,70 +136,96 @@ class ReadAhead:
         return getattr(self._inner, name)
 
 
-OnArrival = Callable[[str, bytes, int, bool], None]
-"""Given topic, payload, QoS, and whether the broker had retained it."""
-
-
 class Client(paho.Client):
-    """A paho client whose socket reads ahead, and which hands arriving messages on without an object and a log line for each.
-
-    This is all of paho's inside that is relied upon; a test compares the two ways of reading a packet.
-
-    Attributes:
-        on_arrival: Takes messages of QoS 0 and 1; a topic that is not UTF-8 is given as an empty one.
-    """
+    """A paho client whose socket reads ahead. This is all of paho's inside that is relied upon."""
 
     ahead: ReadAhead | None = None
-    on_arrival: OnArrival
 
     def _create_socket(self) -> Any:
         self.ahead = ReadAhead(super()._create_socket())
         return self.ahead
 
-    def _handle_publish(self) -> MQTTErrorCode:
-        command, packet = self._in_packet["command"], self._in_packet["packet"]
-        qos = command >> 1 & 3
-        if qos > 1:
-            return super()._handle_publish()  # nothing is subscribed to at QoS 2
+
+class Packets:
+    """Takes what has arrived apart.
+
+    Args:
+        has_properties: Whether messages have them: MQTT 5.
+        on_arrival: Takes messages of QoS 0 and 1.
+        on_other: Takes all other packets, whole.
+        answer: Takes acknowledgements.
+    """
+
+    def __init__(
+        self, *, has_properties: bool, on_arrival: OnArrival, on_other: Callable[[bytes], None], answer: Callable[[bytes], None]
+    ) -> None:
+        self._has_properties = has_properties
+        self._on_arrival, self._on_other, self._answer = on_arrival, on_other, answer
+        self.count = 0
+
+    def take(self, data: bytes) -> bytes:
+        """Hand on every packet that is whole.
+
+        Returns:
+            The beginning of one that is not.
+
+        Raises:
+            ConnectionError: these are no packets.
+        """
+        at, end = 0, len(data)
+        while end - at >= 2:
+            length, body = data[at + 1], at + 2
+            if length > 127:
+                length, body = _length(data, at + 1)
+            if (stop := body + length) > end:
+                break
+            command = data[at]
+            if command & 0xF4 == _PUBLISH:
+                self._message(command, data, body, stop)
+            else:
+                self._on_other(data[at:stop])
+            self.count += 1
+            at = stop
+        return data[at:]
+
+    def _message(self, command: int, data: bytes, at: int, stop: int) -> None:
+        qos = command >> 1 & 1
+        begin = at + 2
+        at = begin + (data[at] << 8 | data[at + 1]) if begin <= stop else stop + 1
+        end = at
+        at += 2 * qos
+        if self._has_properties and at < stop:
+            length, at = (data[at], at + 1) if data[at] < 128 else _length(data, at)
+            at += length
+        elif self._has_properties:
+            at = stop + 1
+        if at > stop:
+            raise ConnectionError("a message is shorter than it says")
         try:
-            at = 2 + (packet[0] << 8 | packet[1])
-            topic = packet[2:at]
-            message_id = packet[at : at + 2 * qos]
-            at += 2 * qos
-            if self._protocol == paho.MQTTv5:
-                at = _behind_properties(packet, at)
-        except IndexError:
-            return MQTTErrorCode.MQTT_ERR_PROTOCOL
-        if at > len(packet):
-            return MQTTErrorCode.MQTT_ERR_PROTOCOL
-        try:
-            name = topic.decode()
+            topic = data[begin:end].decode()
         except UnicodeDecodeError:
-            name = ""
-        try:
-            self.on_arrival(name, bytes(packet[at:]), qos, bool(command & 1))
-        except Exception:
-            # Whatever it is, other messages will come: a new connection begins without the one that brought it about.
-            log.exception("a message could not be handled; connecting anew")
-            return MQTTErrorCode.MQTT_ERR_UNKNOWN
-        if qos and self.ahead:
-            # Straight to what leaves with the burst's end: in paho's queue, an acknowledgement costs as much as all of the above.
-            self.ahead.answer(_PUBACK + message_id)
-        return MQTTErrorCode.MQTT_ERR_SUCCESS
+            topic = ""
+        self._on_arrival(topic, data[at:stop], qos, bool(command & 1))
+        if qos:
+            # Straight to what leaves with the burst's end: in paho's queue, an acknowledgement costs more than all of the above.
+            self._answer(_PUBACK + data[end : end + 2])
 
 
-def _behind_properties(packet: bytearray, at: int) -> int:
-    """Where an MQTT 5 packet goes on after its properties, whose length comes first: seven bits a byte, the lowest first."""
-    length = shift = 0
-    while True:
-        byte = packet[at]
-        at += 1
-        length |= (byte & 127) << shift
+def _length(data: bytes, at: int) -> tuple[int, int]:
+    """A number as MQTT writes it, seven bits a byte, the lowest first, and where it ends; (0, beyond the data) where it is cut off.
+
+    Raises:
+        ConnectionError: it is longer than the protocol allows.
+    """
+    length = 0
+    for place in range(4):
+        if at + place >= len(data):
+            return 0, len(data) + 1
+        byte = data[at + place]
+        length |= (byte & 127) << 7 * place
         if byte < 128:
-            return at + length
-        shift += 7
-        if shift > 21:
-            raise IndexError
+            return length, at + place + 1
+    raise ConnectionError("a packet's length is longer than MQTT allows")
 
 
 class Network:
@@ -177,11 +234,13 @@ class Network:
     Args:
         client: Configured; its host is set by `connect_async`.
         longest_retry_s: Between two attempts to connect.
+        on_arrival: Takes messages of QoS 0 and 1, by the thread.
         not_reached: Told, by the thread, when an attempt fails.
     """
 
-    def __init__(self, client: Client, longest_retry_s: float, not_reached: Callable[[], None]) -> None:
-        self._client, self._longest_retry_s, self._not_reached = client, longest_retry_s, not_reached
+    def __init__(self, client: Client, longest_retry_s: float, on_arrival: OnArrival, not_reached: Callable[[], None]) -> None:
+        self._client, self._longest_retry_s = client, longest_retry_s
+        self._on_arrival, self._not_reached = on_arrival, not_reached
         self._thread = threading.Thread(target=self._run, name="vedette-network", daemon=True)
         self._stop = threading.Event()
         self._attempts = 0
@@ -239,13 +298,18 @@ class Network:
         except OSError as error:
             log.debug("connection: %s", error)
         except Exception:
-            log.exception("the connection cannot go on; connecting anew")
-        finally:
-            ahead.close()
+            # Whatever it is, other messages will come: a new connection begins without the one that brought it about.
+            log.exception("a message could not be handled; connecting anew")
+        if self._client.socket():
+            ahead.hang_up()
+            self._client.loop_read()  # paho, too, has to know
 
     def _converse(self, ahead: ReadAhead, selector: selectors.BaseSelector) -> None:
         client = self._client
-        was_sent, misc_due, packets = True, 0.0, 0
+        packets = Packets(
+            has_properties=client.protocol == paho.MQTTv5, on_arrival=self._on_arrival, on_other=self._let_paho_read, answer=ahead.answer
+        )
+        was_sent, misc_due, count = True, 0.0, 0
         while client.socket():
             if client.want_write():
                 client.loop_write()
@@ -257,7 +321,7 @@ class Network:
                 misc_due = now + _MISC_S
                 if self._stop.is_set() and not client.is_connected():
                     return
-            if 0 < packets < FEW:
+            if 0 < count < FEW:
                 time.sleep(PAUSE_S)
             if was_sent != is_sent:
                 selector.modify(ahead, selectors.EVENT_READ if is_sent else selectors.EVENT_READ | selectors.EVENT_WRITE)
@@ -265,14 +329,22 @@ class Network:
             ready = {key.fileobj for key, _ in selector.select(_MISC_S)}
             if self._wakes in ready:
                 self._wakes.recv(4096)
-            packets = self._read(ahead) if ahead in ready else 0
+            packets.count = 0
+            if ahead in ready:
+                self._read(ahead, packets)
+            count = packets.count
 
-    def _read(self, ahead: ReadAhead) -> int:
-        """Handle what has arrived; how many packets it was, about."""
-        packets = 0
-        while self._client.socket():
+    def _read(self, ahead: ReadAhead, packets: Packets) -> None:
+        """Handle what has arrived."""
+        with contextlib.suppress(BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            ahead.keep(packets.take(ahead.fill()))
+            while ahead.holds_more:
+                ahead.keep(packets.take(ahead.fill()))
+        if ahead.is_over:
+            raise ConnectionError("the broker hung up")
+
+    def _let_paho_read(self, packet: bytes) -> None:
+        ahead = self._client.ahead
+        if ahead and self._client.socket():
+            ahead.offer(packet)
             self._client.loop_read()
-            packets += 1
-            if not ahead.holds_more:
-                break
-        return packets

@@ -1,18 +1,20 @@
+import contextlib
 import socket
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from brokers import Mosquitto
-from vedette.network import MOST_UNSENT, Client, Network, ReadAhead
+from vedette.network import MOST_UNSENT, Client, Network, Packets, ReadAhead
 
 Arrived = tuple[str, bytes, int, bool]
 
@@ -29,17 +31,22 @@ def pair() -> Iterator[tuple[ReadAhead, socket.socket]]:
     far.close()
 
 
-def test_what_is_read_ahead_comes_in_the_pieces_that_are_asked_for(pair: tuple[ReadAhead, socket.socket]) -> None:
+def test_paho_reads_what_it_is_offered_and_learns_that_the_other_side_hung_up(pair: tuple[ReadAhead, socket.socket]) -> None:
     ahead, far = pair
+    with pytest.raises(BlockingIOError):
+        ahead.fill()
     far.sendall(b"abcdef")
-    assert [ahead.recv(1), ahead.recv(3)] == [b"a", b"bcd"]
-    assert ahead.holds_more
-    assert ahead.recv(99) == b"ef"
-    assert not ahead.holds_more
+    assert ahead.fill() == b"abcdef"
+    ahead.keep(b"ef")
+    far.sendall(b"gh")
+    assert ahead.fill() == b"efgh"
+    ahead.offer(b"xyz")
+    assert [ahead.recv(1), ahead.recv(9)] == [b"x", b"yz"]
     with pytest.raises(BlockingIOError):
         ahead.recv(1)
     far.close()
-    assert ahead.recv(1) == b""
+    assert ahead.fill() == b"ef"
+    assert ahead.is_over and ahead.recv(1) == b""
 
 
 def test_what_is_sent_leaves_with_the_flush_and_no_more_is_taken_than_there_is_room_for(pair: tuple[ReadAhead, socket.socket]) -> None:
@@ -56,74 +63,106 @@ def test_what_is_sent_leaves_with_the_flush_and_no_more_is_taken_than_there_is_r
     assert not ahead.flush()  # nobody reads on the other side
 
 
-def read(client: Client, command: int, packet: bytes) -> MQTTErrorCode:
-    client._in_packet["command"], client._in_packet["packet"] = command, bytearray(packet)
-    return client._handle_publish()
+class Taken:
+    """What packets come to."""
+
+    def __init__(self, protocol: MQTTProtocolVersion) -> None:
+        self.messages: list[Arrived] = []
+        self.others: list[bytes] = []
+        self.answers: list[bytes] = []
+        self._packets = Packets(
+            has_properties=protocol == paho.MQTTv5,
+            on_arrival=lambda *message: self.messages.append(message),
+            on_other=self.others.append,
+            answer=self.answers.append,
+        )
+
+    def take(self, *chunks: bytes) -> bytes:
+        rest = b""
+        for chunk in chunks:
+            rest = self._packets.take(rest + chunk)
+        return rest
 
 
-def clients(protocol: MQTTProtocolVersion) -> tuple[Client, paho.Client, list[Arrived], list[Arrived]]:
-    ours, its = Client(CallbackAPIVersion.VERSION2, protocol=protocol), paho.Client(CallbackAPIVersion.VERSION2, protocol=protocol)
-    here: list[Arrived] = []
+def framed(command: int, packet: bytes) -> bytes:
+    length, encoded = len(packet), bytearray()
+    while True:
+        length, low = divmod(length, 128)
+        encoded.append(low | (128 if length else 0))
+        if not length:
+            return bytes([command]) + bytes(encoded) + packet
+
+
+PROTOCOLS = st.sampled_from([paho.MQTTv5, paho.MQTTv311])
+MESSAGES = st.tuples(
+    st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=40),
+    st.binary(max_size=300),
+    st.integers(0, 1),
+    st.booleans(),
+    st.lists(st.tuples(st.text("ab", max_size=90), st.text("cd")), max_size=4),
+)
+
+
+@given(st.lists(MESSAGES, max_size=5), PROTOCOLS, st.lists(st.integers(0, 2000), max_size=4))
+def test_arriving_messages_are_read_as_paho_reads_them_however_they_are_cut_up(
+    messages: list[tuple[str, bytes, int, bool, list[tuple[str, str]]]], protocol: MQTTProtocolVersion, cuts: list[int]
+) -> None:
+    its = paho.Client(CallbackAPIVersion.VERSION2, protocol=protocol)
     there: list[Arrived] = []
-    ours.on_arrival = lambda *message: here.append(message)
-    ours.ahead = ReadAhead(None)
 
     def arrived(_client: Any, _data: Any, message: paho.MQTTMessage) -> None:
         there.append((message.topic, bytes(message.payload), message.qos, message.retain))
 
     its.on_message = arrived
-    return ours, its, here, there
+    stream = b""
+    for topic, payload, qos, retained, user_properties in messages:
+        properties = untyped_properties(PacketTypes.PUBLISH)
+        for pair_ in user_properties:
+            properties.UserProperty = pair_
+        packed = properties.pack() if protocol == paho.MQTTv5 else b""
+        packet = len(topic.encode()).to_bytes(2, "big") + topic.encode() + (b"\x12\x34" if qos else b"") + packed + payload
+        command = 0x30 | qos << 1 | retained
+        stream += framed(command, packet) + b"\xd0\x00"
+        its._in_packet["command"], its._in_packet["packet"] = command, bytearray(packet)
+        its._handle_publish()
+    places = sorted({min(cut, len(stream)) for cut in cuts} | {0, len(stream)})
+    ours = Taken(protocol)
+    assert ours.take(*(stream[begin:end] for begin, end in pairwise(places))) == b""
+    assert ours.messages == there == [message[:4] for message in messages]
+    assert ours.answers == [bytes(queued["packet"]) for queued in its._out_packet]
+    assert ours.others == [b"\xd0\x00"] * len(messages)
 
 
-@given(
-    st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=40),
-    st.binary(max_size=300), st.integers(0, 1), st.booleans(), st.sampled_from([paho.MQTTv5, paho.MQTTv311]),
-    st.lists(st.tuples(st.text("ab", max_size=90), st.text("cd")), max_size=4),
-)  # fmt: skip
-def test_an_arriving_message_is_read_as_paho_reads_it(
-    topic: str, payload: bytes, qos: int, retained: bool, protocol: MQTTProtocolVersion, user_properties: list[tuple[str, str]]
-) -> None:
-    ours, its, here, there = clients(protocol)
-    properties = untyped_properties(PacketTypes.PUBLISH)
-    for pair_ in user_properties:
-        properties.UserProperty = pair_
-    packed = properties.pack() if protocol == paho.MQTTv5 else b""
-    message_id = b"\x12\x34" if qos else b""
-    packet = len(topic.encode()).to_bytes(2, "big") + topic.encode() + message_id + packed + payload
-    command = 0x30 | qos << 1 | retained
-    read(ours, command, packet)
-    its._in_packet["command"], its._in_packet["packet"] = command, bytearray(packet)
-    its._handle_publish()
-    assert here == there == [(topic, payload, qos, retained)]
-    assert ours.ahead
-    assert (
-        bytes(ours.ahead._unsent) == b"".join(bytes(queued["packet"]) for queued in its._out_packet) == (b"@\x02\x12\x34" if qos else b"")
-    )
+@given(st.binary(max_size=60), PROTOCOLS)
+def test_bytes_that_are_no_packets_cost_the_connection_and_nothing_else(data: bytes, protocol: MQTTProtocolVersion) -> None:
+    with contextlib.suppress(ConnectionError):
+        rest = Taken(protocol).take(b"\x32" + data)
+        assert len(rest) <= len(data) + 1
 
 
-@given(st.binary(max_size=30), st.integers(0, 1), st.sampled_from([paho.MQTTv5, paho.MQTTv311]))
-def test_a_malformed_packet_costs_the_connection_and_raises_nothing(packet: bytes, qos: int, protocol: MQTTProtocolVersion) -> None:
-    ours, _, here, _ = clients(protocol)
-    assert bool(here) == (read(ours, 0x30 | qos << 1, packet) != MQTTErrorCode.MQTT_ERR_PROTOCOL)
+def test_a_message_that_is_shorter_than_it_says_is_a_fault() -> None:
+    with pytest.raises(ConnectionError, match="shorter"):
+        Taken(paho.MQTTv311).take(framed(0x32, b"\x00\x01a"))
+    with pytest.raises(ConnectionError, match="longer"):
+        Taken(paho.MQTTv311).take(b"\x30\xff\xff\xff\xff\x01")
 
 
 def test_a_topic_that_is_not_utf8_is_handed_on_as_an_empty_one() -> None:
-    ours, _, here, _ = clients(paho.MQTTv311)
-    read(ours, 0x30, b"\x00\x02\xff\xfeX")
-    assert here == [("", b"X", 0, False)]
+    ours = Taken(paho.MQTTv311)
+    ours.take(framed(0x30, b"\x00\x02\xff\xfeX"))
+    assert ours.messages == [("", b"X", 0, False)]
 
 
 def test_a_fault_in_handling_a_message_costs_the_connection_and_a_new_one_is_made(broker: Mosquitto) -> None:
     seen: list[bytes] = []
     client = Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
-    network = Network(client, 1.0, not_reached=lambda: None)
 
     def arrived(_topic: str, payload: bytes, _qos: int, _retained: bool) -> None:
         seen.append(payload)
         if payload == b"poison":
             raise RuntimeError("handling failed")
 
-    client.on_arrival = arrived
+    network = Network(client, 1.0, arrived, not_reached=lambda: None)
     client.on_connect = lambda client, *_: client.subscribe("t", 0)
     client.on_subscribe = lambda *_: network.steady()
     client.connect_async("127.0.0.1", broker.port)
