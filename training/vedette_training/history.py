@@ -28,7 +28,7 @@ from vedette.contract.payloads.json_objects import JsonDecoder, check_mapping
 from vedette.contract.readings import Message, PayloadLimits, Reading
 from vedette.contract.recordings import read_messages
 from vedette.topics import TopicFilter
-from vedette_training import tables
+from vedette_training import arranging, tables
 from vedette_training.recipe import Recipe, Recording
 from vedette_training.tables import Row, Table, Wanted
 
@@ -103,7 +103,8 @@ def read(recipe: Recipe, files: Sequence[Path]) -> History:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         sources.append(Source(name=path.name, sha256=digest, rows=len(history.times) - before))
-    return history._replace(anomalous=np.frombuffer(anomalous, dtype=np.bool_), sources=tuple(sources))
+    history = history._replace(anomalous=np.frombuffer(anomalous, dtype=np.bool_), sources=tuple(sources))
+    return _arranged(history, recipe, merges=recipe.payload.merges)
 
 
 _BATCH = 4096
@@ -121,7 +122,6 @@ def _read_recordings(recipe: Recipe, recording: Recording, files: Sequence[Path]
     except ValueError as error:
         raise HistoryError(f"recipe {recipe.name}: history.recording.payload.{error}") from error
     history = History([], [], [], np.zeros(0, dtype=np.bool_), ())
-    known: dict[str, list[Value]] = {}
     sources = []
     for path in files:
         before = len(history.times)
@@ -133,24 +133,30 @@ def _read_recordings(recipe: Recipe, recording: Recording, files: Sequence[Path]
             explained = {**read.explained, **explained}
             history.devices.extend(read.devices)
             history.times.extend(read.times)
-            filled = zip(read.devices, read.values, strict=True)
-            history.values.extend(_hold(known, device, row) if decoder.merges else tuple(row) for device, row in filled)
+            history.values.extend(tuple(row) for row in read.values)
         if len(history.times) == before:
             why = "; ".join(f"{reason}: {words}" for reason, words in explained.items()) or f"no message on {recording.topic}"
             raise HistoryError(f"{path}: no readings in it: {why}")
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         sources.append(Source(name=path.name, sha256=digest, rows=len(history.times) - before))
-    return history._replace(anomalous=np.zeros(len(history.times), dtype=np.bool_), sources=tuple(sources))
+    history = history._replace(anomalous=np.zeros(len(history.times), dtype=np.bool_), sources=tuple(sources))
+    return _arranged(history, recipe, merges=decoder.merges)
 
 
-def _hold(known: dict[str, list[Value]], device: str, row: Sequence[Value]) -> tuple[Value, ...]:
-    """A partial reading with the device's last known values where it has none."""
-    last = known.setdefault(device, list(row))
-    for index, value in enumerate(row):
-        if value is not None and value == value:  # NaN is not itself
-            last[index] = value
-    return tuple(last)
+def _arranged(history: History, recipe: Recipe, *, merges: bool) -> History:
+    """What the gateway's timeline makes of it, where that is not what it is."""
+    if not arranging.is_needed(recipe.window, merges=merges):
+        return history
+    sources, times, values = arranging.arrange(
+        history.devices, history.times, history.values, recipe.features, recipe.window, merges=merges
+    )
+    return history._replace(
+        devices=[history.devices[source] for source in sources.tolist()],
+        times=times,
+        values=values,
+        anomalous=history.anomalous[sources],
+    )
 
 
 def _read_rows(table: Table, path: Path, reader: "_Reader", history: History, anomalous: bytearray) -> int:

@@ -1,0 +1,58 @@
+"""History as the gateway's timeline makes it: late readings in their place, partial ones filled, points of a grid instead of readings.
+
+The gateway's own Timeline does it, on the places where values stand rather than on the values, so that texts and lists go the same way.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from vedette.contract.features import DayOfWeek, Elapsed, FeatureSpec, Number, TimeOfDay, Value
+from vedette.contract.timeline import Arranged, Timeline
+from vedette.contract.windows import WindowSpec
+
+
+def is_needed(window: WindowSpec, *, merges: bool) -> bool:
+    """Whether a timeline changes anything but what `windows.cut` does by itself."""
+    return merges or window.period_s is not None or bool(window.late_s)
+
+
+def arrange(
+    devices: Sequence[str],
+    times: Sequence[float],
+    values: Sequence[tuple[Value, ...]],
+    spec: FeatureSpec,
+    window: WindowSpec,
+    *,
+    merges: bool,
+) -> tuple[npt.NDArray[np.intp], list[float], list[tuple[Value, ...]]]:
+    """Arrange readings, as a gateway that receives them in this order.
+
+    Args:
+        devices: n names.
+        times: n event times, epoch seconds.
+        values: n tuples in the order of the spec.
+        spec: The features.
+        window: Lateness, gap and grid.
+        merges: Whether a value that is missing is the last one that the device sent.
+
+    Returns:
+        Of each of the k rows: which reading its device and label are those of, its time, and its values. Readings that a gateway would
+        still hold back at the end are left out.
+    """
+    slots = np.unique(np.asarray(devices, dtype=np.str_), return_inverse=True)[1]
+    # NaN is not itself.
+    where = [[math.nan if value is None or value != value else place for value in row] for place, row in enumerate(values)]
+    places = np.array(where, dtype=np.float64).reshape(len(values), len(spec))
+    rows: Arranged = Timeline(window, len(spec), merges=merges).arrange(slots, np.asarray(times, dtype=np.float64), places)
+    clocks = {index for index, feature in enumerate(spec) if isinstance(feature, TimeOfDay | DayOfWeek | Elapsed)}
+    nothing: list[Value] = [math.nan if isinstance(feature, Number) else None for feature in spec]
+    filled = [
+        tuple(
+            time if index in clocks else nothing[index] if place != place else values[int(place)][index] for index, place in enumerate(row)
+        )
+        for time, row in zip(rows.times.tolist(), rows.raw.tolist(), strict=True)
+    ]
+    return rows.sources, rows.times.tolist(), filled
