@@ -11,7 +11,7 @@ from vedette.contract.bundle import Bundle
 from vedette.contract.devices import Slots
 from vedette.contract.errors import ScoreError
 from vedette.contract.features import Category, DayOfWeek, Elapsed, FeatureEncoder, Number, Raw, Rows, TimeOfDay, Value
-from vedette.contract.scores import Scorer, Scores
+from vedette.contract.scores import RawScores, Scorer, Scores
 from vedette.contract.timeline import Timeline
 from vedette.contract.windows import Batch, Times, Windower, elapsed_s
 
@@ -70,6 +70,7 @@ class Detector:
         merges: Whether a value that a reading lacks is the last one that its device sent.
 
     Attributes:
+        scorer: As given; detectors of one model may share it.
         adapter: Knows how far each device has moved from history, where the bundle adapts.
     """
 
@@ -81,7 +82,7 @@ class Detector:
         clocks = [index for index, feature in enumerate(manifest.features) if isinstance(feature, TimeOfDay | DayOfWeek | Elapsed)]
         self.timeline = Timeline(self.spec, len(manifest.features), clocks, merges=merges)
         self.windower = Windower(self.spec, len(self.encoder.columns), self.encoder.averages, self.encoder.elapsed)
-        self._scorer = scorer
+        self.scorer = scorer
         self._smoother = scorer.smoother()
         self.adapter = scorer.adapter()
         ordinary = np.argsort(np.abs(bundle.golden_scores), kind="stable")[:TYPICAL_WINDOWS]
@@ -108,13 +109,21 @@ class Detector:
         Raises:
             ScoreError: a model failed. The windows are counted, and what is smoothed begins anew.
         """
-        batch = windowed.batch
         try:
-            raw_scores = self._scorer.raw(batch.windows)
+            raw = self.scorer.raw(windowed.batch.windows)
         except ScoreError:
-            self._smoother.forget(batch)
+            self.fail(windowed)
             raise
-        return self._scorer.combine_adapted(self.adapter.adapt(self._smoother.smooth(raw_scores, batch), batch))
+        return self.conclude(windowed, raw)
+
+    def conclude(self, windowed: Windowed, raw: RawScores) -> Scores:
+        """Smooth, adapt, calibrate and combine what the models gave for windows: float64 `(m, voters)` to float32 `(m,)`."""
+        batch = windowed.batch
+        return self.scorer.combine_adapted(self.adapter.adapt(self._smoother.smooth(raw, batch), batch))
+
+    def fail(self, windowed: Windowed) -> None:
+        """Windows could not be scored: what is smoothed begins anew."""
+        self._smoother.forget(windowed.batch)
 
     def counts(self) -> dict[str, int]:
         """`windows` and `waiting` rows, readings that were `late` or are `held` for their turn, windows that `restarted`, and
@@ -189,7 +198,7 @@ class Detector:
 
     def _error_parts(self, window: Rows) -> npt.NDArray[np.float64] | None:
         """Each feature's error beyond the typical windows', at least 0; None where the model does not tell."""
-        errors = self._scorer.column_errors(np.concatenate([window[None], self._typical]))
+        errors = self.scorer.column_errors(np.concatenate([window[None], self._typical]))
         if errors is None:
             return None
         beyond = errors[0] - errors[1:].mean(axis=0)
@@ -205,7 +214,7 @@ class Detector:
         spec = self.encoder.spec
         mine = np.array(self.encoder.feature_of_column) == np.arange(len(spec))[:, None]
         halves = np.where(mine[:, None, :], (window - self._typical.mean(axis=0)) / 2, 0).astype(np.float32)
-        above, below = np.split(self._scorer.raw(np.concatenate([window + halves, window - halves]))[:, 0], 2)
+        above, below = np.split(self.scorer.raw(np.concatenate([window + halves, window - halves]))[:, 0], 2)
         parts: npt.NDArray[np.float64] = np.maximum(above - below, 0.0)
         return parts
 
@@ -215,6 +224,6 @@ class Detector:
         variants = np.tile(window, (len(spec), len(typical), 1, 1))
         for column, feature in enumerate(self.encoder.feature_of_column):
             variants[feature, :, :, column] = typical[:, :, column]
-        scores = self._scorer.score(np.concatenate([window[None], variants.reshape(-1, *window.shape)])).astype(np.float64)
+        scores = self.scorer.score(np.concatenate([window[None], variants.reshape(-1, *window.shape)])).astype(np.float64)
         parts: npt.NDArray[np.float64] = np.maximum(scores[0] - scores[1:].reshape(len(spec), -1).mean(axis=1), 0.0)
         return parts

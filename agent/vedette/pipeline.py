@@ -6,8 +6,9 @@ stream, received = accepted messages + rejected, and the accepted ones' readings
 
 import functools
 import logging
+import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -21,7 +22,7 @@ from vedette.contract.errors import ConfigError, ScoreError
 from vedette.contract.manifest import Manifest
 from vedette.contract.payloads import decoder_for
 from vedette.contract.readings import Decoder, Message, PayloadLimits, Readings
-from vedette.contract.scores import Scorer, Scores
+from vedette.contract.scores import RawScores, Scorer, Scores
 from vedette.contract.windows import Times
 from vedette.detector import Detector, Windowed
 
@@ -49,6 +50,10 @@ class Outcome(NamedTuple):
 
     scored: list[Scored]
     alerts: list[Alert]
+
+
+Course = Generator[Windowed, RawScores | None, tuple[list[Scored], list[Finding]]]
+"""A stream's way through a batch: asks for raw scores of windows, and ends with what came of them."""
 
 
 class StreamPipeline:
@@ -98,17 +103,24 @@ class StreamPipeline:
         for name in counted | (now := self.detector.counts()):
             self._before[name] = counted.get(name, 0) - now.get(name, 0)
 
-    def process(self, devices: Sequence[str], messages: Sequence[Message]) -> tuple[list[Scored], list[Finding]]:
-        """Take messages of this stream, each with the device that its topic names, all the way."""
+    def process(self, devices: Sequence[str], messages: Sequence[Message]) -> Course:
+        """Take messages of this stream, each with the device that its topic names, all the way.
+
+        Yields:
+            Windows to be scored, and takes what the models give for them, None where they fail.
+
+        Returns:
+            The scored windows and what they call for.
+        """
         scored: list[Scored] = []
         found, self._untold = self._untold, []
         readings = self._decode(devices, messages)
         done = 0
         for device, arrived, behind in readings.departed:
-            found += self._take(readings, slice(done, behind), scored)
+            found += yield from self._take(readings, slice(done, behind), scored)
             found += self.judge.depart(device, arrived)
             done = behind
-        found += self._take(readings, slice(done, len(readings)), scored)
+        found += yield from self._take(readings, slice(done, len(readings)), scored)
         self.counts["alerts"] += len(found)
         return scored, found
 
@@ -156,7 +168,7 @@ class StreamPipeline:
         self.counts["readings"] += len(readings)
         return readings
 
-    def _take(self, readings: Readings, some: slice, scored: list[Scored]) -> list[Finding]:
+    def _take(self, readings: Readings, some: slice, scored: list[Scored]) -> Generator[Windowed, RawScores | None, list[Finding]]:
         """Window, score and judge some readings of a batch."""
         found: list[Finding] = []
         times = np.array(readings.times[some], dtype=np.float64)
@@ -165,19 +177,18 @@ class StreamPipeline:
         for part in self.devices.place(readings.devices[some]):
             self.detector.reset(part.evicted)
             windowed = self.detector.window(part.slots, times[part.readings], values[part.readings])
-            judged = self._score(windowed, scored)
+            judged = self._conclude(windowed, (yield windowed), scored)
             batch = Judged(part.slots, times[part.readings], arrived[part.readings], windowed.sent, *judged, part.evicted, part.forgotten)
             found += [self._explained(finding, windowed) for finding in self.judge.judge(batch)]
         return found
 
-    def _score(self, windowed: Windowed, scored: list[Scored]) -> tuple[Slots, Times, Scores]:
-        """Which reading completed each window, the windows' times and their scores; nothing where the model fails."""
-        try:
-            scores = self.detector.score(windowed)
-        except ScoreError as error:
-            # The windows are kept, so only their verdicts are lost: say so and go on.
-            log.warning("stream %s: a batch could not be scored: %s", self.name, error)
+    def _conclude(self, windowed: Windowed, raw: RawScores | None, scored: list[Scored]) -> tuple[Slots, Times, Scores]:
+        """Which reading completed each window, the windows' times and their scores; nothing where the model failed."""
+        if raw is None:
+            # The windows are kept, so only their verdicts are lost.
+            self.detector.fail(windowed)
             return np.zeros(0, dtype=np.intp), np.zeros(0), np.zeros(0, dtype=np.float32)
+        scores = self.detector.conclude(windowed, raw)
         self.counts["scored"] += len(scores)
         if len(scores):
             scored.append(Scored(self.name, [self.devices.names[slot] for slot in windowed.batch.slots.tolist()], windowed.times, scores))
@@ -194,6 +205,46 @@ class StreamPipeline:
             log.warning("stream %s: an alert could not be explained: %s", self.name, error)
             return finding
         return finding._replace(alert=msgspec.structs.replace(finding.alert, explanation=causes))
+
+
+class _Run:
+    """A stream's part of a batch, up to where it waits for its models.
+
+    Attributes:
+        windowed: What is to be scored; None once it is through.
+        result: Then.
+    """
+
+    def __init__(self, stream: StreamPipeline, course: Course) -> None:
+        self.stream, self._course = stream, course
+        self.windowed: Windowed | None = None
+        self.result: tuple[list[Scored], list[Finding]] = ([], [])
+
+    def go_on(self, raw: RawScores | None) -> None:
+        """Go on with what the models gave; with None to begin, or where they failed."""
+        try:
+            self.windowed = self._course.send(raw)
+        except StopIteration as end:
+            self.windowed, self.result = None, end.value
+
+
+def _score_together(runs: Sequence[_Run]) -> None:
+    """Score what streams of one model wait for in one call, and let them go on."""
+    waiting = [run.windowed.batch.windows for run in runs if run.windowed]
+    try:
+        raw = runs[0].stream.detector.scorer.raw(np.concatenate(waiting) if len(waiting) > 1 else waiting[0])
+    except ScoreError as error:
+        if len(runs) > 1:
+            # What one stream sends must not cost another its scores.
+            for run in runs:
+                _score_together([run])
+            return
+        log.warning("stream %s: a batch could not be scored: %s", runs[0].stream.name, error)
+        runs[0].go_on(None)
+        return
+    ends = np.cumsum([len(windows) for windows in waiting])
+    for run, part in zip(runs, np.split(raw, ends[:-1]), strict=True):
+        run.go_on(part)
 
 
 def _in_order(findings: list[Finding]) -> list[Alert]:
@@ -278,8 +329,17 @@ class Pipeline:
             for index, device in route:
                 devices[index].append(device)
                 batches[index].append(message)
-        outcomes = [s.process(d, b) for s, d, b in zip(self.streams, devices, batches, strict=True) if b]
-        return Outcome([s for scored, _ in outcomes for s in scored], _in_order([f for _, found in outcomes for f in found]))
+        runs = [_Run(s, s.process(d, b)) for s, d, b in zip(self.streams, devices, batches, strict=True) if b]
+        for run in runs:
+            run.go_on(None)
+        while waiting := [run for run in runs if run.windowed]:
+            for scorer in dict.fromkeys(run.stream.detector.scorer for run in waiting):
+                _score_together([run for run in waiting if run.stream.detector.scorer is scorer])
+        found = [finding for run in runs for finding in run.result[1]]
+        if messages and math.isfinite(now := messages[-1].arrived):
+            # What is heard on one stream tells the time to all: in a recording nothing else does.
+            found += [finding for stream in self.streams for finding in stream.tick(now)]
+        return Outcome([scored for run in runs for scored in run.result[0]], _in_order(found))
 
     def tick(self, now: float) -> list[Alert]:
         """Let time pass: everything that arrived up to `now`, epoch seconds, was processed. Who fell silent is told then."""

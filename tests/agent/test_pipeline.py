@@ -1,4 +1,6 @@
 import json
+import math
+import pickle
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -254,3 +256,76 @@ def test_a_device_that_leaves_and_comes_back_within_a_batch_was_silent_in_betwee
     messages.insert(2, Message("f/a", b"gone", 15.0))
     alerts = [alert for start in range(0, 5, size) for alert in subject.process(messages[start : start + size]).alerts]
     assert [(alert.type, alert.kind, alert.time.timestamp()) for alert in alerts] == [("new", "silent", 15.0), ("end", "silent", 20.0)]
+
+
+class Counting(Spread):
+    """A fake model that remembers how many windows it was given at a time, and refuses those that begin with a forbidden value."""
+
+    def __init__(self, forbidden: float = math.inf) -> None:
+        self.calls: list[int] = []
+        self._forbidden = np.float32(forbidden)
+
+    def run(self, windows: Rows) -> Mapping[str, npt.NDArray[np.float32]]:
+        self.calls.append(len(windows))
+        if (windows[:, 0, 0] == self._forbidden).any():
+            raise ScoreError("forbidden")
+        return super().run(windows)
+
+
+def two_streams(runtime: Runtime, **alerts: object) -> Pipeline:
+    stream = {"model": "m", "payload": {"time": {"field": "ts"}}}
+    both = [{"name": "x", "topic": "x/{device}", **stream}, {"name": "y", "topic": "y/{device}", **stream}]
+    settings_ = {"gateway": "g", "broker": {"url": "mqtt://h"}, "streams": both, "alerts": alerts}
+    scorer = Scorer(BUNDLE.manifest.stages, [runtime], "all")
+    return Pipeline(msgspec.convert(settings_, Config), lambda _: (BUNDLE, scorer))
+
+
+def on(stream: str, *readings: tuple[float, float]) -> list[Message]:
+    return [message("a", ts, value)._replace(topic=f"{stream}/a", arrived=ts) for ts, value in readings]
+
+
+def test_streams_of_one_model_are_scored_in_one_call() -> None:
+    model = Counting()
+    outcome = two_streams(model).process(on("x", (0, 4), (1, 5), (2, 9), (3, 4)) + on("y", (0, 1), (1, 2), (2, 3)))
+    assert model.calls == [3]
+    alone = Counting()
+    apart = two_streams(alone)
+    first, second = apart.process(on("x", (0, 4), (1, 5), (2, 9), (3, 4))), apart.process(on("y", (0, 1), (1, 2), (2, 3)))
+    assert alone.calls == [2, 1]
+    assert [(scored.stream, scored.scores.tolist()) for scored in outcome.scored] == [
+        (scored.stream, scored.scores.tolist()) for scored in first.scored + second.scored
+    ]
+
+
+def test_what_a_model_refuses_of_one_stream_costs_another_nothing() -> None:
+    subject = two_streams(Counting(forbidden=0.0))  # a scaled 4
+    outcome = subject.process(on("x", (0, 4), (1, 5), (2, 9)) + on("y", (0, 1), (1, 2), (2, 3)))
+    assert [scored.stream for scored in outcome.scored] == ["y"]
+    assert [stream.stats()["failed"] for stream in subject.streams] == [1, 0]
+
+
+@pytest.mark.parametrize("size", [1, 3, 99])
+def test_what_is_heard_on_one_stream_tells_the_time_to_all(size: int) -> None:
+    messages = on("x", (0, 4), (10, 4)) + on("y", *((float(t), 4.0) for t in range(20, 100, 20)))
+    subject = two_streams(Spread(), silent=Duration(30))
+    alerts = [alert for start in range(0, len(messages), size) for alert in subject.process(messages[start : start + size]).alerts]
+    assert [(alert.stream, alert.kind, alert.time.timestamp()) for alert in alerts] == [("x", "silent", 40.0)]
+
+
+@settings(max_examples=50)
+@given(READINGS, st.integers(0, 50))
+def test_an_engine_that_goes_on_from_its_saved_state_goes_on_as_if_nothing_had_happened(
+    readings: list[tuple[str, int, object, str]], cut: int
+) -> None:
+    messages = [message(d, ts * 60.0, t, door)._replace(arrived=1e9 + place) for place, (d, ts, t, door) in enumerate(readings)]
+    rules = {"silent": Duration(5), "stuck": Duration(600), "group": None}
+    whole, before, after = (pipeline(alerts=rules) for _ in range(3))
+    expected, first = whole.process(messages), before.process(messages[:cut])
+    (old,), (new,) = before.streams, after.streams
+    # All that is remembered is in these; the models themselves remember nothing.
+    saved = pickle.dumps((old.judge, old.detector.timeline, old.detector.windower, old.detector._smoother, old.detector.adapter))
+    new.judge, new.detector.timeline, new.detector.windower, new.detector._smoother, new.detector.adapter = pickle.loads(saved)
+    new.devices = new.judge.devices
+    second = after.process(messages[cut:])
+    assert flat(first) + flat(second) == flat(expected)
+    assert first.alerts + second.alerts == expected.alerts
