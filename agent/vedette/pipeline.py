@@ -15,10 +15,11 @@ import msgspec
 import numpy as np
 
 from vedette.alerts import Alert, Finding, Judge, Judged, Model
-from vedette.config import Config, Stream
+from vedette.config import Alerts, Config, Stream
 from vedette.contract.bundle import Bundle
 from vedette.contract.devices import Devices, Slots
 from vedette.contract.errors import ConfigError, ScoreError
+from vedette.contract.features import Number
 from vedette.contract.manifest import Manifest
 from vedette.contract.payloads import decoder_for
 from vedette.contract.readings import Decoder, Message, PayloadLimits, Readings
@@ -256,11 +257,30 @@ def check_fit(config: Config, manifest: Manifest) -> None:
     """Make sure that the streams which use a model can feed a bundle of it.
 
     Raises:
-        ConfigError: a stream's payload mapping does not fit the bundle's features.
+        ConfigError: a stream's payload mapping or alert rules do not fit the bundle's features.
     """
     for index, stream in enumerate(config.streams):
         if stream.model == manifest.name:
             stream_decoder(index, stream, manifest, config.limits.payload)
+            stream_rules(config, index, manifest)
+
+
+def stream_rules(config: Config, index: int, manifest: Manifest) -> Alerts:
+    """A stream's alert rules.
+
+    Raises:
+        ConfigError: they name what is no number of the model.
+    """
+    stream = config.streams[index]
+    rules = config.alerts_of(stream)
+    numbers = [feature.name for feature in manifest.features if isinstance(feature, Number)]
+    # What all streams share may name a number of another one.
+    is_own = stream.alerts is not None or len(config.streams) == 1
+    if is_own and (unknown := sorted(set(rules.stuck_features or ()) - set(numbers))):
+        where = f"streams[{index}].alerts" if stream.alerts else "alerts"
+        known = ", ".join(numbers) or "none"
+        raise ConfigError(f'{where}.stuck_features: "{unknown[0]}" is no number of model {manifest.name}; its numbers are {known}')
+    return rules
 
 
 def stream_decoder(index: int, stream: Stream, manifest: Manifest, max_bytes: int) -> Decoder:
@@ -309,7 +329,8 @@ class Pipeline:
             model = Model(name=bundle.manifest.name, version=bundle.manifest.version)
             features = bundle.manifest.features
             detector = Detector(bundle, scorer, merges=decoder.merges)
-            judge = Judge(config.alerts_of(stream), config.gateway, stream.name, model, Devices(limits.devices), features)
+            rules = stream_rules(config, index, bundle.manifest)
+            judge = Judge(rules, config.gateway, stream.name, model, Devices(limits.devices), features)
             self.streams.append(StreamPipeline(stream, decoder, judge, detector, explains=explains))
         self._route = functools.lru_cache(maxsize=2 * limits.devices)(self._find_route)
 

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bundles import DOOR, TEMPERATURE, make_bundle
-from vedette.config import Config
+from vedette.config import Alerts, Config
 from vedette.contract import bundle as bundles
 from vedette.contract.bundle import Bundle
 from vedette.contract.durations import Duration
-from vedette.contract.errors import ScoreError
+from vedette.contract.errors import ConfigError, ScoreError
 from vedette.contract.features import Rows
 from vedette.contract.readings import Decoder, Departure, Message, Readings
 from vedette.contract.scores import Calibration, Runtime, Scorer, Stage
@@ -329,3 +329,9 @@ def test_an_engine_that_goes_on_from_its_saved_state_goes_on_as_if_nothing_had_h
     second = after.process(messages[cut:])
     assert flat(first) + flat(second) == flat(expected)
     assert first.alerts + second.alerts == expected.alerts
+
+
+def test_a_rule_for_a_number_that_the_model_has_not_is_refused() -> None:
+    rules = Alerts(stuck=Duration(60), stuck_features=("door",))
+    with pytest.raises(ConfigError, match=r'streams\[0\].alerts.stuck_features: "door" is no number of model fridge; its numbers are temp'):
+        pipeline(alerts=rules)
