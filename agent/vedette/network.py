@@ -319,7 +319,7 @@ class Network:
             if (now := time.monotonic()) >= misc_due:
                 client.loop_misc()
                 misc_due = now + _MISC_S
-                if self._stop.is_set() and not client.is_connected():
+                if not client.socket() or (self._stop.is_set() and not client.is_connected()):
                     return
             if 0 < count < FEW:
                 time.sleep(PAUSE_S)
