@@ -2,18 +2,22 @@
 
 import json
 import os
-import platform
 import re
 import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from vedette.bench.environment import machine
+
+__all__ = ["REPOSITORY", "Others", "commit", "gateway_python", "machine", "mosquitto_version", "versions"]
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 _ASK_VERSIONS = """
 import json, sys
 from importlib.metadata import PackageNotFoundError, version
+
 found = {"python": sys.version.split()[0]}
 for name in sys.argv[1:]:
     try:
@@ -31,16 +35,6 @@ def commit() -> str:
         return head + ("+" if _output("git", "-C", str(REPOSITORY), "status", "--porcelain").strip() else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-
-
-def machine() -> str:
-    """Processor, number of cores that may be used, and kernel."""
-    try:
-        described = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
-    except OSError:
-        described = None
-    processor = " ".join((described[1] if described else "unknown processor").split())
-    return f"{platform.machine()}, {len(os.sched_getaffinity(0))} x {processor}, {platform.system()} {platform.release()}"
 
 
 class Others:
