@@ -1,4 +1,5 @@
 import os
+import pty
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,18 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def broker(tmp_path: Path) -> Iterator[Mosquitto]:
     with Mosquitto(tmp_path) as running:
         yield running
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, int]]:
+    """A pseudo-terminal: descriptors of our side, and of that which a program writes to."""
+    try:
+        ours, theirs = pty.openpty()
+    except OSError as error:
+        pytest.skip(reason=f"this system gives no pseudo-terminal: {error.strerror}")
+    yield ours, theirs
+    for side in (ours, theirs):
+        os.close(side)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 import gzip
 import json
 import os
-import pty
 import re
 import subprocess
 import sys
@@ -82,15 +81,13 @@ def test_packed_files_replay_as_they_are_unpacked(tmp_path: Path) -> None:
         assert one.stdout == two.stdout != ""
 
 
-def test_a_terminal_sees_how_far_a_replay_is_and_a_pipe_does_not(tmp_path: Path) -> None:
+def test_a_terminal_sees_how_far_a_replay_is_and_a_pipe_does_not(tmp_path: Path, terminal: tuple[int, int]) -> None:
     install(tmp_path / "state", make_bundle())
     config, day = write_config(tmp_path, "mqtt://nobody"), record(tmp_path / "day.jsonl", episode([4.0] * 20_000))
-    ours, theirs = pty.openpty()
+    ours, theirs = terminal
     command = [sys.executable, "-m", "vedette", "replay", "-c", str(config), str(day)]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, check=False, timeout=60)
-    os.close(theirs)
     seen = os.read(ours, 1 << 16)
-    os.close(ours)
     assert done.returncode == 0
     assert re.search(rb"\rreplay +\d+% of 2\.\d MB", seen)
     assert "%" not in vedette("replay", "-c", config, day).stderr
