@@ -326,7 +326,9 @@ class Network:
             if was_sent != is_sent:
                 selector.modify(ahead, selectors.EVENT_READ if is_sent else selectors.EVENT_READ | selectors.EVENT_WRITE)
                 was_sent = is_sent
-            ready = {key.fileobj for key, _ in selector.select(_MISC_S)}
+            # Another thread may have queued something just as paho took note that all was written: then nobody wakes this one.
+            timeout_s = 0.0 if is_sent and client.want_write() else _MISC_S
+            ready = {key.fileobj for key, _ in selector.select(timeout_s)}
             if self._wakes in ready:
                 self._wakes.recv(4096)
             packets.count = 0
