@@ -1,6 +1,7 @@
 """The agent: what it is made of, and the order in which it starts and stops. Nothing else."""
 
 import logging
+import math
 import os
 import random
 import signal
@@ -114,11 +115,13 @@ class Service:
             if self._on_scores:
                 self._on_scores(outcome.scored)
             self._outbox.add(outcome.alerts)
+            if outcome.alerts:
+                self._outbox.deliver(0.0)  # at once: all else can wait
             self._publish_states(outcome)
         if not len(self._inbox):
             # What arrived before this turn began was in the inbox by then, give or take the moment it takes to get there.
             self._outbox.add(self._rollout.pipeline.tick(began - ARRIVING_S))
-        self._outbox.deliver()
+        self._outbox.deliver(time.monotonic())
         self._publish_reports()
         if time.monotonic() >= self._stats_due:
             self._stats_due += self._config.stats_every
@@ -129,6 +132,7 @@ class Service:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline and (len(self._inbox) or (self._connection.connected and len(self._outbox))):
             self._turn(0.01)
+        self._outbox.deliver(math.inf)
         self._publish_stats()
 
     def _receive(self, message: Message, acknowledged: bool) -> None:
