@@ -301,8 +301,7 @@ class Network:
                 self._converse(ahead, selector)
         except OSError as error:
             log.debug("connection: %s", error)
-        except Exception:
-            # Whatever it is, other messages will come: a new connection begins without the one that brought it about.
+        except Exception:  # because whatever it is, other messages will come: a new connection begins without the one that brought it about
             log.exception("a message could not be handled; connecting anew")
         if self._client.socket():
             ahead.hang_up()

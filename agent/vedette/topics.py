@@ -57,7 +57,7 @@ class TopicFilter:
         self.subscription = "/".join(subscription)
         self.names_device = bool(_DEVICE.search(topic))
         self.names_field = _FIELD in levels
-        self._fixed = re.match(r"(?:[^/+#]*/)*", self.subscription).end()  # type: ignore[union-attr] # it matches nothing at least
+        self._fixed = re.match(r"(?:[^/+#]*/)*", self.subscription).end()  # type: ignore[union-attr] # because it matches nothing at least
         self._others = re.compile(others, re.DOTALL) if others and self.subscription.endswith(("+", "#")) else None
         expression = "/".join(pattern)
         # In MQTT, a/# matches a too.

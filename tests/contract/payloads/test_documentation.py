@@ -75,4 +75,4 @@ def test_every_example_is_tried() -> None:
 
 def test_the_example_of_a_recipe_is_one() -> None:
     (block,) = re.findall(r"```yaml\n(history:.*?)```", GUIDE, re.DOTALL)
-    assert msgspec.convert(yaml.safe_load(block)["history"], History).recording.payload.format == "value"  # type: ignore[union-attr] # it has one
+    assert msgspec.convert(yaml.safe_load(block)["history"], History).recording.payload.format == "value"  # type: ignore[union-attr] # because it has one

@@ -95,7 +95,7 @@ def test_different_kinds_of_data() -> None:
 
 def test_a_resolved_pack_means_the_same() -> None:
     resolved = [
-        {"n": f"{DEVICE}:{r['n']}", "t": 1.276020076001e9 + float(r.get("t", 0)), "v": r["v"]}  # type: ignore[arg-type] # of the JSON above
+        {"n": f"{DEVICE}:{r['n']}", "t": 1.276020076001e9 + float(r.get("t", 0)), "v": r["v"]}  # type: ignore[arg-type] # because the JSON above says so
         for r in MEASUREMENTS
     ]
     read, same = decode(MEASUREMENTS, "voltage", "current"), decode(resolved, "voltage", "current")

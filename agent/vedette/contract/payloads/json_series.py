@@ -145,7 +145,7 @@ class ColumnsDecoder(_Series):
         self._within = []
         for text, leaf in zip(self._paths, kinds, strict=True):
             path = (*self._where, *fields.split(text))
-            fields.put_leaf(self._leaves, path, Leaf(list[leaf.type] | leaf.type, None))  # type: ignore[name-defined] # a type made at run time
+            fields.put_leaf(self._leaves, path, Leaf(list[leaf.type] | leaf.type, None))  # type: ignore[name-defined] # because the type is made at run time
             self._within.append(fields.path_getter(path))
         self._beside = self._outside(self._leaves, kinds) if self._where else []
         self._decode: Callable[[Any], Any] = msgspec.json.Decoder(fields.struct_type(self._leaves)).decode
