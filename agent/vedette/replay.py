@@ -7,8 +7,10 @@ from pathlib import Path
 
 from vedette.config import Config, Stream
 from vedette.contract.errors import ConfigError, HistoryError
+from vedette.contract.files import Advance
 from vedette.contract.readings import Message
-from vedette.contract.recordings import Advance, read_messages, read_table, row_payload
+from vedette.contract.recordings import read_messages
+from vedette.contract.tables import read_table, row_payload
 from vedette.pipeline import Outcome, Pipeline
 
 BATCH = 1024

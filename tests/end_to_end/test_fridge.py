@@ -13,7 +13,7 @@ from agents import Agent, Watcher, vedette, write_config
 from brokers import Mosquitto
 from vedette.contract.bundle import Bundle, open_bundle
 from vedette.contract.features import Category, Number
-from vedette.contract.recordings import read_table, row_payload
+from vedette.contract.tables import read_table, row_payload
 
 STREAM = {"name": "fridges", "topic": "lab/fridge/{device}", "model": "fridge", "payload": {"time": {"field": "ts"}}}
 

@@ -12,9 +12,10 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from vedette.contract import recordings
+from vedette.contract import tables as contract_tables
 from vedette.contract.errors import HistoryError
+from vedette.contract.files import UNREADABLE, Advance, open_bytes
 from vedette.contract.payloads.spec import TimeField
-from vedette.contract.recordings import UNREADABLE, Advance, open_bytes
 
 TEXT = (".csv", ".tsv", ".txt")
 LINES = (".jsonl", ".ndjson")
@@ -119,14 +120,14 @@ def _unreadable(path: Path, error: Exception) -> HistoryError:
 def _read_text(path: Path, wanted: Wanted, advance: Advance) -> Iterator[Row]:
     texts = wanted.texts
     checked = False
-    for number, cells in recordings.read_table(path, advance):
+    for number, cells in contract_tables.read_table(path, advance):
         if not checked:
             # Every row has the header's columns: read_table sees to that.
             for column in wanted.paths + texts:
                 if column not in cells:
                     raise _absent(path, number, column, list(cells))
             checked = True
-        yield Row(number, recordings.row_payload(cells), tuple([cells[column] for column in texts]))
+        yield Row(number, contract_tables.row_payload(cells), tuple([cells[column] for column in texts]))
 
 
 def _is_array(path: Path) -> bool:
@@ -193,7 +194,7 @@ def _read_parquet(path: Path, wanted: Wanted, advance: Advance) -> Iterator[Row]
                     payload: dict[str, Any] = {}
                     for column, value in zip(paths, row, strict=True):
                         if value is not None and value == value:  # NaN is not itself
-                            recordings.place(payload, column, value)
+                            contract_tables.place(payload, column, value)
                     yield Row(number, msgspec.json.encode(payload))
                 advance(int(share * batch.num_rows))
     except (pa.ArrowException, OSError) as error:

@@ -1,54 +1,32 @@
-"""Recorded telemetry: files of messages, which are written and read here, and tables whose rows are taken for messages.
+"""Recordings: files of messages, which are written and read here.
 
-A table's row becomes the JSON object that a device would have sent, so that history and live telemetry go through one decoder.
-Rules this module keeps: a file that cannot be read raises HistoryError with file and row; nothing is guessed; every byte of a payload is
-read back as it was written; what a crash leaves of a recording is read up to where it ends, with a warning.
+Rules this module keeps: a file that cannot be read raises HistoryError with file and line; every byte of a payload is read back as it was
+written; what a crash leaves of a recording is read up to where it ends, with a warning.
 """
 
 import base64
-import csv
-import gzip
 import io
 import logging
 import os
 import re
 import stat
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from datetime import datetime
-from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, NamedTuple, Self
+from typing import Self
 
 import msgspec
 
 from vedette.contract.errors import HistoryError
+from vedette.contract.files import UNREADABLE, Advance, nobody, open_bytes
 from vedette.contract.readings import MAX_TIME, Message
 
 log = logging.getLogger(__name__)
 
 _PACKED_PAYLOAD = re.compile(rb'"payload(?:_base64)?"\s*:\s*"')
-_JSON_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?")
-
-
-_CHUNK = 1 << 18
 _UNWRITTEN = 1 << 16
-
-Advance = Callable[[int], object]
-"""Told how many more bytes of a file were read: for a progress bar."""
-
-
-def _nobody(count: int) -> None:
-    """An Advance that tells nobody."""
-
-
-class Row(NamedTuple):
-    """A table's row: its number in the file, the header being 1, and its cells by column name."""
-
-    number: int
-    cells: dict[str, str]
 
 
 class _Record(msgspec.Struct, kw_only=True):
@@ -65,135 +43,7 @@ class _Record(msgspec.Struct, kw_only=True):
 _decode_record = msgspec.json.Decoder(_Record).decode
 
 
-def read_table(path: Path, advance: Advance = _nobody) -> Iterator[Row]:
-    """Rows of a CSV file with a header, in order; a byte order mark and spaces around column names are dropped.
-
-    Cells are separated by what the header holds most of: comma, semicolon or tab. A name that ends in `.gz` is unpacked.
-
-    Args:
-        path: The file.
-        advance: Told of bytes as they are read from the disk.
-
-    Raises:
-        HistoryError: the file cannot be read, has no header or a row of another width.
-    """
-    number = 0
-    try:
-        with open_bytes(path, advance) as data, io.TextIOWrapper(data, encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
-            reader = csv.reader(chain([first] if first else [], file), strict=True, delimiter=_separator(first))
-            header = [name.strip() for name in next(reader, [])]
-            if not header or len(set(header)) != len(header):
-                raise HistoryError(f"{path}: row 1: expected a header of distinct column names")
-            for number, cells in enumerate(reader, start=2):
-                if not cells:
-                    continue
-                if len(cells) != len(header):
-                    raise HistoryError(f"{path}: row {number}: {len(cells)} cells, but the header names {len(header)} columns")
-                yield Row(number, dict(zip(header, cells, strict=True)))
-    except UnicodeDecodeError as error:
-        raise HistoryError(f"{path}: after row {number}: not UTF-8: {error.reason}") from error
-    except csv.Error as error:
-        raise HistoryError(f"{path}: row {number + 1}: {error}") from error
-    except UNREADABLE as error:
-        raise HistoryError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
-
-
-UNREADABLE = (OSError, EOFError, zlib.error)
-"""What reading from `open_bytes` raises; the last two where a packed file is cut off or damaged."""
-
-
-@contextmanager
-def open_bytes(path: Path, advance: Advance = _nobody) -> Iterator[BinaryIO]:
-    """A file's bytes; of one whose name ends in `.gz`, what is packed in it.
-
-    Args:
-        path: The file.
-        advance: Told of bytes as they are read from the disk, so that a packed file's progress has a known end.
-
-    Raises:
-        OSError: it cannot be opened.
-    """
-    with io.BufferedReader(_Watched(path, advance), _CHUNK) as data:
-        if path.suffix.lower() != ".gz":
-            yield data
-            return
-        with gzip.GzipFile(fileobj=data) as unpacked:
-            yield io.BufferedReader(_Unpacked(unpacked), _CHUNK)
-
-
-class _Watched(io.FileIO):
-    """A file that tells how much of it was read."""
-
-    def __init__(self, path: Path, advance: Advance) -> None:
-        super().__init__(path)
-        self._advance = advance
-
-    def readinto(self, buffer: Any, /) -> int | None:
-        count = super().readinto(buffer)
-        self._advance(count or 0)
-        return count
-
-
-class _Unpacked(io.RawIOBase):
-    """What is packed in a file, as soon as it is unpacked: GzipFile's own readinto fills its buffer, and a cut file's last lines would be
-    lost in it.
-    """
-
-    def __init__(self, file: gzip.GzipFile) -> None:
-        self._file = file
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any, /) -> int:
-        data = self._file.read1(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-
-def _separator(header: str) -> str:
-    """The likeliest of the three; csv.Sniffer looks at cells too and takes a date's colon or a space for one."""
-    bare = re.sub(r'"[^"]*"', "", header)
-    return max(",;\t", key=bare.count)  # the first of equals: the comma
-
-
-def row_payload(cells: Mapping[str, str]) -> bytes:
-    """The JSON object that a table's row stands for.
-
-    A cell that is a JSON number is one; an empty cell and `nan` are absent; any other is text, spaces and all. A dotted column name
-    is a path.
-    """
-    payload: dict[str, Any] = {}
-    for name, cell in cells.items():
-        bare = cell.strip()
-        if not bare or (len(bare) == 3 and bare.lower() == "nan"):
-            continue
-        # A million rows are read through here: the first character rules out most texts before the pattern is tried.
-        value = msgspec.Raw(bare.encode()) if bare[0] in "-0123456789" and _JSON_NUMBER.fullmatch(bare) else cell
-        if "." in name or name in payload:
-            place(payload, name, value)
-        else:
-            payload[name] = value
-    return msgspec.json.encode(payload)
-
-
-def place(payload: dict[str, Any], path: str, value: object) -> None:
-    """Put a value where a dotted path says.
-
-    A column that is a prefix of another's path, as a of a.b, would be both a value and an object: the object wins.
-    """
-    target = payload
-    if "." in path:
-        *parents, path = path.split(".")
-        for parent in parents:
-            inner = target.get(parent)
-            target[parent] = target = inner if isinstance(inner, dict) else {}
-    if not isinstance(target.get(path), dict):
-        target[path] = value
-
-
-def read_messages(path: Path, advance: Advance = _nobody) -> Iterator[Message]:
+def read_messages(path: Path, advance: Advance = nobody) -> Iterator[Message]:
     """Messages of a recording: JSON lines with `topic`, `payload` (JSON, or the payload's text) or `payload_base64`, and `time`;
     `retain` where the broker had kept it.
 
@@ -216,7 +66,7 @@ def read_messages(path: Path, advance: Advance = _nobody) -> Iterator[Message]:
             raise HistoryError(f"{path}: line {number}: {error}") from error
 
 
-def read_objects(path: Path, advance: Advance = _nobody) -> Iterator[tuple[int, bytes]]:
+def read_objects(path: Path, advance: Advance = nobody) -> Iterator[tuple[int, bytes]]:
     """A recording's lines as history takes them: number, and a JSON object in which a payload that is JSON is so, however it was written.
 
     Raises:
