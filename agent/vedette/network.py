@@ -53,6 +53,7 @@ class ReadAhead:
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
+        self._room = memoryview(bytearray(READ_AHEAD))
         self._read = self._offered = b""
         self._is_over = False
         self._unsent = bytearray()
@@ -63,9 +64,10 @@ class ReadAhead:
         Raises:
             OSError: nothing has arrived, or the connection is lost.
         """
-        arrived: bytes = self._inner.recv(READ_AHEAD)
-        self._is_over = not arrived
-        return self._read + arrived if self._read else arrived
+        # Into one buffer: of a fresh one for each burst the heap would keep the pieces that are cut off.
+        count = self._inner.recv_into(self._room)
+        self._is_over = not count
+        return self._read + bytes(self._room[:count])
 
     def keep(self, rest: bytes) -> None:
         """The beginning of a packet."""
