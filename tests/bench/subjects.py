@@ -19,6 +19,7 @@ from bench.models import model_file
 
 QOS = Literal[0, 1]
 
+_UNIT = Path(__file__).resolve().parents[2] / "systemd" / "vedette.service"
 _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 _START_TIMEOUT_S = 20.0
 _STOP_TIMEOUT_S = 10.0
@@ -179,8 +180,14 @@ class Baseline(Process):
         return Account(counts["scored"], {}, counts["received"] - counts["scored"])
 
 
+def unit_environment() -> dict[str, str]:
+    """What `systemd/vedette.service` sets for the agent."""
+    lines = _UNIT.read_text(encoding="utf-8").splitlines()
+    return dict(line.removeprefix("Environment=").split("=", 1) for line in lines if line.startswith("Environment="))
+
+
 class Agent(Process):
-    """`vedette run` at work.
+    """`vedette run` at work, with the environment that its systemd unit gives it.
 
     Args:
         python: The gateway's.
@@ -190,7 +197,7 @@ class Agent(Process):
     """
 
     def __init__(self, python: str, config: Path, monitor: "Monitor", *options: str) -> None:
-        super().__init__([python, "-m", "vedette", "run", "-c", str(config), *options], config.with_suffix(".log"))
+        super().__init__([python, "-m", "vedette", "run", "-c", str(config), *options], config.with_suffix(".log"), unit_environment())
         self._monitor = monitor
         self._began = 0.0
 
