@@ -19,6 +19,7 @@ from vedette.contract.manifest import Name
 from vedette.contract.payloads.spec import PRESETS, PayloadSpec
 from vedette.topics import TopicFilter, announcement
 
+_LONGEST_SESSION_S = 2**32 - 1
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 Word = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
@@ -141,6 +142,8 @@ class Broker(Struct, frozen=True):
         ca_file: Certificates to trust instead of the system's.
         cert_file: The agent's own certificate, for mutual TLS; with key_file.
         protocol: MQTT version.
+        session_expiry: So long the broker keeps what arrives while the agent is away; with MQTT 3.1.1 the broker decides how long. 0 is not
+            at all.
     """
 
     url: str
@@ -152,6 +155,7 @@ class Broker(Struct, frozen=True):
     protocol: Literal[5, "3.1.1"] = 5
     client_id: str | None = None
     keepalive: Duration = Duration(30)
+    session_expiry: Duration = Duration(86400)
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
@@ -169,6 +173,8 @@ class Broker(Struct, frozen=True):
             raise ValueError("password_file needs username")
         if not 5 <= self.keepalive <= 3600:
             raise ValueError(f"keepalive: expected 5s to 1h, got {self.keepalive:.0f} s")
+        if self.session_expiry > _LONGEST_SESSION_S:
+            raise ValueError(f"session_expiry: expected at most 136 years, got {self.session_expiry:.0f} s")
 
     @property
     def host(self) -> str:
@@ -330,6 +336,9 @@ class Config(Struct, frozen=True):
         prefix: What the agent's own topics start with.
         state_dir: Where bundles and undelivered alerts are kept; under systemd its StateDirectory.
         updates: Where signed bundles come from; without it bundles are installed by hand, signed or not.
+        durability: What survives a sudden end beside alerts, which always do. `full`: every reading, on disk before it is acknowledged.
+            `periodic`: all but the readings of the last `flush_every`. `memory`: only what an orderly end saves.
+        flush_every: With `periodic`, how often what arrived goes to disk.
         trial: How long a new model is tried beside the one that is live before it takes its place.
         state_every: A device's state is published at most this often; 0 turns it off.
     """
@@ -340,6 +349,8 @@ class Config(Struct, frozen=True):
     alerts: Alerts = Alerts()
     limits: Limits = Limits()
     updates: Updates | None = None
+    durability: Literal["full", "periodic", "memory"] = "full"
+    flush_every: Duration = Duration(10)
     trial: TrialLength = TrialLength(seconds=600)
     prefix: TopicPrefix = "vedette"
     state_dir: str = msgspec.field(default_factory=lambda: os.environ.get("STATE_DIRECTORY", "/var/lib/vedette"))
