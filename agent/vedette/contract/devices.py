@@ -43,6 +43,11 @@ class PerDevice:
         self.values = self.values[:0]
         self.reach(to)[to] = records
 
+    def restore(self, values: npt.NDArray[Any]) -> None:
+        """Go on with what `values` held."""
+        self.values = np.empty((len(values), *self._fresh.shape), dtype=self._fresh.dtype)
+        self.values[:] = values
+
     def _grow(self, room: int) -> None:
         grown = np.empty((room, *self._fresh.shape), dtype=self._fresh.dtype)
         grown[: len(self.values)] = self.values
@@ -120,6 +125,38 @@ class Devices:
             self._count += len(slots)
             yield Placed(slice(start, start + len(slots)), slots, np.array(evicted, dtype=np.intp), forgotten)
             start += len(slots)
+
+    def surplus(self) -> Slots:
+        """Slots of the devices beyond the cap, those least recently heard of, where more were restored than are allowed now."""
+        return self.recent()[: max(0, len(self.names) - self._most)]
+
+    def leave(self, slots: Slots) -> Slots:
+        """Forget the surplus.
+
+        Returns:
+            Which slot the device of each slot has from now on, int `(n,)`; those that are forgotten are last.
+        """
+        stay = np.setdiff1d(np.arange(len(self.names)), slots)
+        order = np.concatenate([stay, slots])
+        to = np.empty(len(order), dtype=np.intp)
+        to[order] = np.arange(len(order))
+        self._heard.reset(slots)
+        self._heard.move(to)
+        self.names[:] = [self.names[slot] for slot in stay.tolist()]
+        self._slots = {name: slot for slot, name in enumerate(self.names)}
+        self.evicted += len(slots)
+        return to
+
+    def saved(self) -> dict[str, Any]:
+        """All that is known of the devices."""
+        return {"names": self.names, "heard": self._heard.values, "count": self._count, "evicted": self.evicted}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go on with what was saved; there may be more devices than the cap, see `surplus`."""
+        self.names[:] = saved["names"]
+        self._slots = {name: slot for slot, name in enumerate(self.names)}
+        self._heard.restore(saved["heard"])
+        self._count, self.evicted = saved["count"], saved["evicted"]
 
     def _make_room(self, devices: Sequence[str], first: int, found: list[int], evicted: list[int], forgotten: list[str]) -> list[int]:
         """The slots of as many readings as can be placed, from the first of an unknown device on."""
