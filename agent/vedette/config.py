@@ -291,6 +291,34 @@ class Limits(Struct, frozen=True):
     queue: Count = 10_000
 
 
+class SpoolLimits(Struct, frozen=True):
+    """How many alerts wait for a broker that does not take them, and what comes first where the disk fails.
+
+    A hundred thousand alerts of about 600 bytes are 64 MiB: what a fleet of 10,000 devices raises in a bad week, and little enough for a
+    gateway's flash, and for its memory while the disk fails. A week covers a long weekend without the one who mends the network; what is
+    older has been seen on site or is past mending.
+
+    Attributes:
+        rows: Alerts at most. Past any of these, the oldest `update`s are dropped first, then the oldest episodes, and counted.
+        bytes: Of their topics and payloads together, at most.
+        age: An alert that has waited for longer is dropped and counted.
+        failing: While the disk fails, `memory` acknowledges readings that only memory holds, so that the broker can drop them: the
+            gateway goes on, and what it has not delivered yet is lost if it is switched off meanwhile. `hold` acknowledges nothing: the
+            broker keeps the readings, and sends no more than it sends unacknowledged.
+    """
+
+    rows: Count = 100_000
+    bytes: Size = Size(64 * 1024**2)
+    age: Duration = Duration(7 * 86400)
+    failing: Literal["memory", "hold"] = "memory"
+
+    def __post_init__(self) -> None:
+        if self.bytes < 4096:
+            raise ValueError(f"bytes: expected at least 4KiB, got {self.bytes}")
+        if not self.age:
+            raise ValueError("age: expected more than 0")
+
+
 class Updates(Struct, frozen=True):
     """Where signed bundles come from. Where this is configured, nothing unsigned goes live.
 
@@ -348,6 +376,7 @@ class Config(Struct, frozen=True):
     streams: tuple[Stream, ...]
     alerts: Alerts = Alerts()
     limits: Limits = Limits()
+    spool: SpoolLimits = SpoolLimits()
     updates: Updates | None = None
     durability: Literal["full", "periodic", "memory"] = "full"
     flush_every: Duration = Duration(10)

@@ -5,7 +5,6 @@ import math
 import os
 import random
 import signal
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,8 +14,8 @@ from pathlib import Path
 import msgspec
 
 from vedette.config import Config
-from vedette.contract.errors import ConfigError
 from vedette.contract.readings import Message
+from vedette.database import Database
 from vedette.following import Follower
 from vedette.health import ServiceManager, resident_bytes
 from vedette.inbox import Inbox
@@ -65,7 +64,8 @@ class Service:
             self._follower = Follower(config.updates, config_file, store, rng)
         self._rollout = Rollout(config, store, self._follower, wake=self._inbox.wake)
         self._judges = {stream.name: stream.judge for stream in self._rollout.pipeline.streams}
-        self._spool = Spool(Path(config.state_dir) / "spool.db")
+        self._database = Database(Path(config.state_dir) / "spool.db", Spool.SCHEMA)
+        self._spool = Spool(self._database, config.spool)
         self._board = StateBoard(config.state_every, config.limits.devices)
         self._manager = ServiceManager(os.environ.get("NOTIFY_SOCKET"))
         self._stop = threading.Event()
@@ -78,7 +78,7 @@ class Service:
             on_message=self._receive,
             on_progress=self._inbox.wake,
         )
-        self._outbox = Outbox(self._spool, self._connection, self._topics)
+        self._outbox = Outbox(self._database, self._spool, self._connection, self._topics)
         self._received = 0
         self._started = time.monotonic()
         self._stats_due = self._started + config.stats_every
@@ -86,11 +86,9 @@ class Service:
     def run(self) -> None:
         """Run until `stop` is called; stops in the order of the flow: network, worker, models, alerts, database."""
         with ExitStack() as stack:
-            try:
-                self._spool.open()
-            except sqlite3.Error as error:
-                raise ConfigError(f"state_dir: {self._config.state_dir}/spool.db: {error}") from error
-            stack.callback(self._spool.close)
+            self._database.open()
+            stack.callback(self._database.close)
+            self._outbox.deliver(math.inf)
             self._rollout.start()
             stack.callback(self._rollout.stop)
             self._connection.start()
@@ -114,13 +112,13 @@ class Service:
             outcome = self._rollout.process(messages)
             if self._on_scores:
                 self._on_scores(outcome.scored)
-            self._outbox.add(outcome.alerts)
+            self._outbox.add(outcome.alerts, time.time())
             if outcome.alerts:
                 self._outbox.deliver(0.0)  # at once: all else can wait
             self._publish_states(outcome)
         if not len(self._inbox):
             # What arrived before this turn began was in the inbox by then, give or take the moment it takes to get there.
-            self._outbox.add(self._rollout.pipeline.tick(began - ARRIVING_S))
+            self._outbox.add(self._rollout.pipeline.tick(began - ARRIVING_S), time.time())
         self._outbox.deliver(time.monotonic())
         self._publish_reports()
         if time.monotonic() >= self._stats_due:
@@ -155,6 +153,7 @@ class Service:
 
     def _publish_stats(self) -> None:
         self._rollout.refresh_reports()
+        self._spool.expire(time.time())
         self._connection.publish(self._topics.stats, msgspec.json.encode(self.stats()))
 
     def stats(self) -> dict[str, object]:
@@ -166,6 +165,7 @@ class Service:
             "queued": len(self._inbox),
             "dropped": self._inbox.dropped,
             "spooled": len(self._outbox),
+            "spool": self._spool.stats(),
             **self._rollout.pipeline.stats(),
         }
 

@@ -1,0 +1,401 @@
+"""The one SQLite file of an agent's state folder: what has arrived, what the engine knew, and alerts that are not delivered yet.
+
+Rules this module keeps: what a transaction committed is on the disk when it returns; the contents are those after some transaction, or
+the file is set aside and a fresh one made, for its tables are summed up in it; a disk that fails is a DiskError and never ends the agent;
+threads take turns. While the disk fails nothing is tried but by `recover`, so that a slow fault does not hold up scoring.
+"""
+
+import logging
+import os
+import sqlite3
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NoReturn
+
+from vedette import seals
+from vedette.contract.errors import ConfigError, DiskError
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+"""`PRAGMA user_version`. Raise it where a column comes to mean something else; a file of another version is set aside."""
+
+KEPT_ASIDE = 2
+"""Damaged files that are kept for whoever wants to look; the oldest go."""
+
+WAL_BYTES = 4 * 1024**2
+"""From this size on the log is written back into the file, and cut to nothing."""
+MAX_WAL_BYTES = 16 * WAL_BYTES
+"""Where that has failed for so long, nothing more is written until it succeeds."""
+
+BUSY_S = 5.0
+"""An agent that is about to end may hold the file for so long."""
+
+_DISK_FAILS = {
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_READONLY,
+}
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_IN_USE = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+
+
+class _DamagedError(Exception):
+    """The file cannot be used as it is."""
+
+
+class Database:
+    """A SQLite file that several parts of the agent share.
+
+    A column of sealed bytes (`seals.seal`) is declared `SEALED BLOB`.
+
+    Args:
+        path: The file; made if it is not there, in a folder that is.
+        schemas: Of each part that uses it, `CREATE … IF NOT EXISTS` statements, each ended by a semicolon.
+
+    Attributes:
+        failing: Why the disk cannot be used, in words; None while it can.
+        generation: Grows whenever a file was opened. What a part remembers of the file holds for one of them.
+    """
+
+    def __init__(self, path: Path, *schemas: str) -> None:
+        self.path = path
+        self.failing: str | None = None
+        self.generation = 0
+        self._schemas = schemas
+        self._connection: sqlite3.Connection | None = None
+        self._lock = threading.RLock()
+        self._at_end: list[Callable[[bool], None]] = []
+
+    def open(self) -> str | None:
+        """Open or make the file.
+
+        Returns:
+            What was set aside and why; None where nothing was. A disk that fails is told by `failing`.
+
+        Raises:
+            ConfigError: the folder or the file cannot be used, and only the operator can change that.
+        """
+        with self._lock:
+            try:
+                return self._open()
+            except DiskError as error:
+                self._fail(str(error))
+                return None
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """A transaction, on disk when the block has ended; rolled back where that raises anything.
+
+        Raises:
+            DiskError: the disk is full, read-only or failing, or has been and `recover` has not succeeded yet.
+        """
+        with self._lock:
+            connection = self._usable()
+            committed = False
+            try:
+                if self._wal_bytes() > MAX_WAL_BYTES:
+                    self._write_back(connection)
+                connection.execute("BEGIN IMMEDIATE")
+                yield connection
+                connection.execute("COMMIT")
+                committed = True
+            except sqlite3.Error as error:
+                self._refuse(error)
+            finally:
+                if not committed and connection.in_transaction:
+                    # Where even this fails, SQLite has rolled back by itself or `recover` opens the file anew.
+                    with suppress(sqlite3.Error):
+                        connection.execute("ROLLBACK")
+                ended, self._at_end = self._at_end, []
+                for told in ended if committed else reversed(ended):
+                    told(committed)
+            if self._wal_bytes() > WAL_BYTES:
+                # What was committed is safe in the log; MAX_WAL_BYTES ends it where this goes on failing.
+                with suppress(sqlite3.Error):
+                    self._write_back(connection)
+
+    def at_end(self, told: Callable[[bool], None]) -> None:
+        """Let `told` be called at the end of the transaction under way, with whether it was committed; where it was not, last come first
+        called, so that each can put back what it found.
+        """
+        self._at_end.append(told)
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """The connection, to read with.
+
+        Raises:
+            DiskError: the file cannot be read.
+        """
+        with self._lock:
+            if self._connection is None:
+                raise DiskError(self.failing or f"{self.path} is not open")
+            try:
+                yield self._connection
+            except sqlite3.Error as error:
+                self._refuse(error)
+
+    def recover(self) -> bool:
+        """Try whether a disk that failed works again: a small write, after opening the file anew where that is called for.
+
+        Returns:
+            Whether it works. `generation` has grown where the file was opened anew.
+        """
+        with self._lock:
+            if self._connection is None:
+                with suppress(ConfigError):
+                    self.open()
+            if self._connection is None or self._works(self._connection):
+                return self.failing is None
+            # Full and read-only disks come back by themselves; of all else, what this connection remembers is not to be relied on.
+            if self.failing and not self.failing.startswith(("the disk is full", "the disk is read-only")):
+                self._drop_connection()
+            return False
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._drop_connection()
+
+    def _open(self) -> str | None:
+        self._drop_connection()
+        self._check_folder()
+        told = None
+        why = self._unusable()
+        if why is None:
+            try:
+                self._connection = self._connect()
+            except _DamagedError as error:
+                why = str(error)
+        if why is not None:
+            told = self._set_aside(why)
+            try:
+                self._connection = self._connect()
+            except _DamagedError as error:
+                raise DiskError(f"the disk fails: {self.path} was made anew and cannot be read: {error}") from error
+        self.generation += 1
+        self.failing = None
+        return told
+
+    def _check_folder(self) -> None:
+        folder = self.path.parent
+        try:
+            if not folder.is_dir():
+                raise ConfigError(f"state_dir: {folder} is not a folder; make it, or set state_dir")
+            for path in (folder, self.path):
+                writable = os.access(path, os.R_OK | os.W_OK | (os.X_OK if path is folder else 0))
+                if path.exists() and not writable and not _read_only(folder):
+                    raise ConfigError(f"state_dir: {path} cannot be written by this user; give it to the user that runs the agent")
+        except OSError as error:
+            raise DiskError(f"the disk fails: {folder}: {error.strerror}") from error
+
+    def _unusable(self) -> str | None:
+        """Why the file should not even be opened: SQLite takes these for a new one."""
+        if self.path.is_dir():
+            return "it is a folder"
+        if self.path.exists():
+            return None if self.path.stat().st_size else "it is empty"
+        return "it is missing, its log is not" if self._beside("-wal").exists() else None
+
+    def _connect(self) -> sqlite3.Connection:
+        try:
+            try:
+                return self._connect_once()
+            except sqlite3.Error as error:
+                # A file that cannot be read on a disk that can be written is as good as damaged.
+                if _name(error) in {"SQLITE_IOERR_READ", "SQLITE_IOERR_CORRUPTFS"} and self._takes_files():
+                    return self._connect_once()
+                raise
+        except sqlite3.Error as error:
+            if _code(error) in _IN_USE:
+                raise ConfigError(f"state_dir: {self.path} is in use; does another agent run with this state_dir?") from error
+            if _code(error) in _DISK_FAILS and not (_name(error) == "SQLITE_IOERR_READ" and self._takes_files()):
+                raise DiskError(self._in_words(error)) from error
+            raise _DamagedError(str(error)) from error
+
+    def _connect_once(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        try:
+            # Alone with the file, SQLite needs no memory shared through a second one, which a failing disk could pull away.
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+            if mode != "wal":
+                raise _DamagedError(f"its journal mode stays {mode}")
+            for pragma in (
+                "synchronous = FULL",
+                # Our own, which cuts the log: see _write_back.
+                "wal_autocheckpoint = 0",
+                f"journal_size_limit = {WAL_BYTES}",
+                "temp_store = MEMORY",
+                "mmap_size = 0",
+                "cell_size_check = ON",
+            ):
+                connection.execute(f"PRAGMA {pragma}")
+            self._make_tables(connection)
+            if (wrong := seals.find_damage(connection)) is not None:
+                raise _DamagedError(wrong)
+            seals.keep_sum(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _make_tables(self, connection: sqlite3.Connection) -> None:
+        found = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+        if found != "ok":
+            raise _DamagedError(str(found).replace("\n", " "))
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        is_fresh = version == 0 and not _schema(connection)
+        if not is_fresh and version != VERSION:
+            raise _DamagedError(f"it is of version {version}, this agent's is {VERSION}")
+        expected = self._expected_schema()
+        if _schema(connection) != expected:
+            connection.execute("BEGIN IMMEDIATE")
+            _create(connection, self._schemas)
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+            connection.execute("COMMIT")
+        if _schema(connection) != expected:
+            raise _DamagedError("its tables are not those of this agent")
+
+    def _expected_schema(self) -> list[tuple[str, ...]]:
+        with closing(sqlite3.connect(":memory:", isolation_level=None)) as made:
+            _create(made, self._schemas)
+            return _schema(made)
+
+    def _set_aside(self, why: str) -> str:
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        aside = self.path.with_name(f"{self.path.name}.damaged-{stamp}")
+        try:
+            for suffix in ("", "-wal", "-shm", "-journal"):
+                with suppress(FileNotFoundError):
+                    self._beside(suffix).rename(aside.with_name(aside.name + suffix))
+            before = [path for path in self.path.parent.glob(f"{self.path.name}.damaged-*Z*") if not path.name.startswith(aside.name)]
+            stamps = sorted({path.name.partition("Z")[0] for path in before}, key=lambda name: _changed(before, name))
+            for path in before:
+                if path.name.partition("Z")[0] in stamps[: max(0, len(stamps) - KEPT_ASIDE + 1)] and path.is_file():
+                    path.unlink()
+        except OSError as error:
+            raise DiskError(f"the disk fails: {self.path} is damaged ({why}) and cannot be set aside: {error.strerror}") from error
+        told = f"{self.path} could not be used: {why}; it is set aside as {aside.name}"
+        log.warning("%s, and a fresh one is made", told)
+        return told
+
+    def _usable(self) -> sqlite3.Connection:
+        if self.failing is not None or self._connection is None:
+            raise DiskError(self.failing or f"{self.path} is not open")
+        return self._connection
+
+    def _works(self, connection: sqlite3.Connection) -> bool:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("UPDATE contents SET sum = sum")
+            connection.execute("COMMIT")
+            if self._wal_bytes() > MAX_WAL_BYTES:
+                self._write_back(connection)
+        except sqlite3.Error as error:
+            self._fail(self._in_words(error))
+            if connection.in_transaction:
+                with suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+            return False
+        if self.failing is not None:
+            log.info("%s can be written again", self.path)
+            self.failing = None
+        return True
+
+    def _write_back(self, connection: sqlite3.Connection) -> None:
+        """Write the log back into the file and cut it to nothing. What SQLite does by itself leaves it there to be written over: damage in
+        the middle of such a log would set old pages before newer ones of the file.
+        """
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+
+    def _wal_bytes(self) -> int:
+        try:
+            return os.stat(f"{self.path}-wal").st_size  # noqa: PTH116 it is looked at with every transaction, and a Path takes three times as long
+        except OSError:
+            return 0
+
+    def _beside(self, suffix: str) -> Path:
+        return self.path.with_name(self.path.name + suffix)
+
+    def _drop_connection(self) -> None:
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            try:
+                connection.close()
+            except sqlite3.Error as error:
+                log.warning("%s: %s", self.path, error)
+
+    def _refuse(self, error: sqlite3.Error) -> NoReturn:
+        """Raise what an error means: the disk's is kept in `failing`, one of the program stays what it is."""
+        if _code(error) not in _DISK_FAILS | _DAMAGED | _IN_USE:
+            raise error
+        self._fail(self._in_words(error))
+        raise DiskError(self.failing) from error
+
+    def _fail(self, why: str) -> None:
+        if self.failing is None:
+            log.warning("%s", why)
+        self.failing = why
+
+    def _in_words(self, error: sqlite3.Error) -> str:
+        folder = self.path.parent
+        code = _code(error)
+        if code == sqlite3.SQLITE_FULL:
+            return f"the disk is full: {self.path} cannot grow; make room in {folder}"
+        if code == sqlite3.SQLITE_READONLY or _read_only(folder):
+            return f"the disk is read-only: {self.path} cannot be written; see why the system mounted {folder} so"
+        if code in _DAMAGED:
+            return f"the file is damaged: {self.path}: {error}"
+        return f"the disk fails: {self.path}: {error} ({_name(error)}); see the system's log"
+
+    def _takes_files(self) -> bool:
+        try:
+            with tempfile.TemporaryFile(dir=self.path.parent) as probe:
+                probe.write(b"probe")
+                probe.flush()
+                os.fsync(probe.fileno())
+        except OSError:
+            return False
+        return True
+
+
+def _create(connection: sqlite3.Connection, schemas: tuple[str, ...]) -> None:
+    for statement in (*seals.SCHEMA.split(";"), *(statement for schema in schemas for statement in schema.split(";"))):
+        if statement.strip():
+            connection.execute(statement)
+
+
+def _schema(connection: sqlite3.Connection) -> list[tuple[str, ...]]:
+    return connection.execute(
+        "SELECT type, name, tbl_name, sql FROM main.sqlite_master WHERE sql IS NOT NULL ORDER BY type, name"
+    ).fetchall()
+
+
+def _code(error: sqlite3.Error) -> int:
+    """The primary result code; 0 where SQLite has given none."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _name(error: sqlite3.Error) -> str:
+    return str(getattr(error, "sqlite_errorname", type(error).__name__))
+
+
+def _changed(paths: list[Path], start: str) -> int:
+    return max(path.stat().st_ctime_ns for path in paths if path.name.startswith(start))
+
+
+def _read_only(folder: Path) -> bool:
+    try:
+        return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
