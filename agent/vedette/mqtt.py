@@ -39,15 +39,11 @@ Subscriptions = Sequence[tuple[str, int]]
 
 
 class Session(Protocol):
-    """What outlives a connection: the broker keeps what arrives for the client while it is away.
+    """What outlives a connection: the broker keeps what arrives for the client while it is away."""
 
-    Attributes:
-        expiry_s: For how long, seconds; with MQTT 3.1.1 that is for the broker to say.
-        granted: What the broker was last known to send.
-    """
-
-    expiry_s: float
-    granted: Subscriptions
+    @property
+    def granted(self) -> Subscriptions:
+        """What the broker was last known to have granted."""
 
     def begin(self) -> None:
         """The broker knows nothing of an earlier session: no message is sent again."""
@@ -108,7 +104,7 @@ class Connection:
             wishes = _properties(PacketTypes.CONNECT)
             wishes.MaximumPacketSize = self._network.max_packet
             if self._session:
-                wishes.SessionExpiryInterval = int(self._session.expiry_s)
+                wishes.SessionExpiryInterval = int(self._broker.session_expiry)
             more = {"clean_start": self._session is None, "properties": wishes}
         self._client.connect_async(self._broker.host, self._broker.port, keepalive=int(self._broker.keepalive), **more)
         self._network.start()

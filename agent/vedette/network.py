@@ -118,7 +118,7 @@ class ReadAhead:
         self._unsent += data
         return len(data)
 
-    def answer(self, data: bytes) -> None:
+    def answer(self, data: bytes | bytearray) -> None:
         """Keep for `flush`, however much is kept: what is answered is bounded by what the other side sends before it reads."""
         self._unsent += data
 
@@ -271,8 +271,7 @@ class Network:
     def _converse(self, ahead: ReadAhead, selector: selectors.BaseSelector) -> None:
         client = self._client
         talk = _Conversation(ahead, client, self.max_packet, self._on_burst)
-        was_sent, misc_due, count = True, 0.0, 0
-        sent, heard, moved = 0, time.monotonic(), time.monotonic()
+        was_sent, misc_due = True, 0.0
         while client.socket():
             talk.answer()
             if client.want_write():
@@ -286,7 +285,7 @@ class Network:
                 misc_due = now + _MISC_S
                 if not client.socket() or (self._stop.is_set() and not client.is_connected()):
                     return
-            if 0 < count < FEW:
+            if 0 < talk.count < FEW:
                 time.sleep(PAUSE_S)
             if was_sent != is_sent:
                 selector.modify(ahead, selectors.EVENT_READ if is_sent else selectors.EVENT_READ | selectors.EVENT_WRITE)
@@ -296,26 +295,31 @@ class Network:
             ready = {key.fileobj for key, _ in selector.select(timeout_s)}
             if self._wakes in ready:
                 self._wakes.recv(4096)
-            now = time.monotonic()
-            if is_sent or ahead.sent != sent:
-                sent, moved = ahead.sent, now
-            count = 0
-            if ahead in ready:
-                heard, count = now, talk.read()
-            if now - min(heard, moved) > self._dead_s:
+            talk.go_on(has_news=ahead in ready)
+            if talk.silent_s(is_sent=is_sent) > self._dead_s:
                 raise ConnectionError("the broker has been silent for too long")
 
 
 class _Conversation:
-    """One connection's messages; acknowledgements that have to wait end with it, so that none can reach another connection."""
+    """One connection's messages; acknowledgements that have to wait end with it, so that none can reach another connection.
+
+    Attributes:
+        count: Packets in what was read last.
+    """
 
     def __init__(self, ahead: ReadAhead, client: Client, max_packet: int, on_burst: OnBurst) -> None:
         self._ahead, self._client, self._on_burst = ahead, client, on_burst
         self._packets = Packets(has_properties=client.protocol == paho.MQTTv5, max_packet=max_packet, on_other=self._let_paho_read)
         self._withheld = bytearray()
+        self._heard = self._moved = time.monotonic()
+        self.count = self._sent = 0
 
-    def read(self) -> int:
-        """Handle what has arrived, and say how many packets it was."""
+    def go_on(self, *, has_news: bool) -> None:
+        """Handle what has arrived, if anything has."""
+        self.count = 0
+        if not has_news:
+            return
+        self._heard = time.monotonic()
         ahead, packets = self._ahead, self._packets
         before = packets.count
         with contextlib.suppress(BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -329,7 +333,14 @@ class _Conversation:
                 self._let_go()
         if ahead.is_over:
             raise ConnectionError("the broker hung up")
-        return packets.count - before
+        self.count = packets.count - before
+
+    def silent_s(self, *, is_sent: bool) -> float:
+        """Seconds since the broker was heard of, or since it took something of what it is being sent."""
+        now = time.monotonic()
+        if is_sent or self._ahead.sent != self._sent:
+            self._sent, self._moved = self._ahead.sent, now
+        return now - min(self._heard, self._moved)
 
     def answer(self) -> None:
         """Acknowledge what has waited for it, if it may be now."""

@@ -30,10 +30,13 @@ class Outbox:
         spool: Its database is open, or fails.
         connection: To the broker.
         topics: The agent's.
+
+    Attributes:
+        spool: As given; alerts are added to it.
     """
 
     def __init__(self, database: Database, spool: Spool, connection: Connection, topics: AgentTopics) -> None:
-        self._database, self._spool, self._connection, self._topics = database, spool, connection, topics
+        self._database, self.spool, self._connection, self._topics = database, spool, connection, topics
         self._in_flight: dict[int, int] = {}
         self._forget_due = 0.0
         self._last_sent = 0
@@ -41,15 +44,11 @@ class Outbox:
 
     def __len__(self) -> int:
         """Alerts that the broker has not acknowledged yet."""
-        return len(self._spool)
+        return len(self.spool)
 
     def outgoing(self, alerts: Sequence[Alert]) -> list[Outgoing]:
         """Alerts as the spool takes them."""
         return [Outgoing(self._topics.alert(a.stream, a.device), msgspec.json.encode(a), a.id, a.type) for a in alerts]
-
-    def add(self, alerts: Sequence[Alert], now: float) -> None:
-        """Put alerts on disk, or into memory while that fails. Now is epoch seconds."""
-        self._spool.keep(self.outgoing(alerts), now)
 
     def deliver(self, now: float) -> None:
         """Send what may be sent, and forget what was acknowledged. Never waits but for the disk.
@@ -57,9 +56,9 @@ class Outbox:
         Args:
             now: Monotonic clock, seconds; infinity forgets at once.
         """
-        self._spool.remove(n for mid in self._connection.take_delivered() if (n := self._in_flight.pop(mid, None)) is not None)
+        self.spool.remove(n for mid in self._connection.take_delivered() if (n := self._in_flight.pop(mid, None)) is not None)
         self._send()
-        if self._spool.unsettled and now >= self._forget_due:
+        if self.spool.unsettled and now >= self._forget_due:
             self._settle()
             self._forget_due = now + FORGET_EVERY_S if now < float("inf") else 0.0
 
@@ -68,18 +67,18 @@ class Outbox:
             return
         try:
             with self._database.transaction() as connection:
-                self._spool.settle(connection)
+                self.spool.settle(connection)
         except DiskError:
             return  # said in `failing`; the spool has kept what is to be done
 
     def _send(self) -> None:
         room = MAX_IN_FLIGHT - len(self._in_flight)
-        if room <= 0 or self._last_sent >= self._spool.newest or not self._connection.connected:
+        if room <= 0 or self._last_sent >= self.spool.newest or not self._connection.connected:
             return
-        waiting = self._spool.after(self._last_sent, room, set(self._in_flight.values()))
-        if self._rewinds != self._spool.rewinds:
-            self._rewinds = self._spool.rewinds
-            waiting = self._spool.after(0, room, set(self._in_flight.values()))
+        waiting = self.spool.after(self._last_sent, room, set(self._in_flight.values()))
+        if self._rewinds != self.spool.rewinds:
+            self._rewinds = self.spool.rewinds
+            waiting = self.spool.after(0, room, set(self._in_flight.values()))
         for alert in waiting:
             mid = self._connection.publish(alert.topic, alert.payload, qos=1)
             if mid is None:

@@ -38,7 +38,7 @@ class Packets:
 
     Args:
         has_properties: Whether messages have them: MQTT 5.
-        max_packet: Of a message that is longer, in bytes, only so much is looked at: enough to see that it is too long, and to acknowledge it.
+        max_packet: Of a message that is longer, in bytes, only so much is looked at: enough to refuse and to acknowledge it.
         on_other: Takes all packets that are no messages, whole.
 
     Attributes:

@@ -122,10 +122,7 @@ class _Recorder:
         connection.start()
         try:
             while not self._stop.is_set() and (self._seconds is None or self._took_s < self._seconds):
-                self._write(writer, self._inbox.take(_LONGEST_PAYLOAD = 16 * 1024 * 1024
-"""Beyond it a payload is cut off: what no stream of any agent would take."""
-
-_BATCH, _IDLE_S, 0.005))
+                self._write(writer, self._inbox.take(_BATCH, _IDLE_S, 0.005))
                 self._took_s = time.monotonic() - self._began if self._began is not None else 0.0
                 if time.monotonic() - flushed >= _FLUSH_S:
                     flushed = time.monotonic()
