@@ -186,7 +186,15 @@ class Engine:
     def _end_forgotten(self) -> None:
         """End the episodes that were told and that the pipeline, with other models or rules or after a loss, knows nothing of."""
         known = self._rollout.pipeline.open_alerts()
-        told = [msgspec.json.decode(alert, type=Alert) for alert in self._outbox.spool.open_episodes()]
+        told = [alert for found in self._outbox.spool.open_episodes() if (alert := _alert(found)) is not None]
         if forgotten := [ended(alert, alert.time.timestamp()) for alert in told if alert.id not in known]:
             log.info("%d alerts that nothing is known of any more are ended", len(forgotten))
             self._tell(forgotten, None)
+
+
+def _alert(found: bytes) -> Alert | None:
+    """An alert as it was sent; None where another version wrote it in a way that this one cannot read."""
+    try:
+        return msgspec.json.decode(found, type=Alert)
+    except msgspec.MsgspecError:
+        return None

@@ -188,6 +188,7 @@ class Network:
         self._dead_s, self.max_packet = _DEAD_KEEPALIVES * keepalive_s, max_payload + _HEAD
         self._on_burst, self._not_reached = on_burst, not_reached
         self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="vedette-network", daemon=True)
         self._attempts = 0
         self._due = 0.0
         client.connect_timeout = _CONNECT_TIMEOUT_S
@@ -198,7 +199,8 @@ class Network:
         self._wakes, self._wake_by = socket.socketpair()
         self._wakes.setblocking(False)
         self._wake_by.setblocking(False)
-        self._begin()
+        self._due = time.monotonic()
+        self._thread.start()
 
     def steady(self) -> None:
         """The connection is of use: the next time it is lost, it is tried again at once. Called by the thread."""
@@ -212,7 +214,9 @@ class Network:
         """Begin anew where the thread is no more. Called by the worker."""
         if not self._thread.is_alive() and not self._stop.is_set():
             log.error("the network's thread is gone; beginning another")
-            self._begin()
+            self._due = time.monotonic()
+            self._thread = threading.Thread(target=self._run, name="vedette-network", daemon=True)
+            self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
         """End the thread, once the client has sent what it has and is disconnected, or when time is up."""
@@ -222,11 +226,6 @@ class Network:
             self._thread.join(timeout_s)
             self._wakes.close()
             self._wake_by.close()
-
-    def _begin(self) -> None:
-        self._due = time.monotonic()
-        self._thread = threading.Thread(target=self._run, name="vedette-network", daemon=True)
-        self._thread.start()
 
     def _wake(self, *_: object) -> None:
         """Let the thread look up: something is to be sent. Called by any thread."""
@@ -329,8 +328,7 @@ class _Conversation:
         if packets.burst.messages:
             burst, acks = packets.take_burst()
             self._withheld += acks
-            if self._on_burst(burst):
-                self._let_go()
+            self._hand_over(burst)
         if ahead.is_over:
             raise ConnectionError("the broker hung up")
         self.count = packets.count - before
@@ -345,6 +343,17 @@ class _Conversation:
     def answer(self) -> None:
         """Acknowledge what has waited for it, if it may be now."""
         if self._withheld and self._on_burst(Burst([], [], [])):
+            self._let_go()
+
+    def _hand_over(self, burst: Burst) -> None:
+        try:
+            may_answer = self._on_burst(burst)
+        except Exception:
+            # Unacknowledged they would come again, and bring down one connection after the other.
+            self._let_go()
+            self._ahead.flush()
+            raise
+        if may_answer:
             self._let_go()
 
     def _let_go(self) -> None:

@@ -154,16 +154,12 @@ class Episodes:
 
     def saved(self) -> dict[str, Any]:
         """The episodes, the oldest first."""
-        return {
-            "slots": list(self._episodes),
-            "episodes": msgspec.to_builtins(list(self._episodes.values())),
-            "held": self.held,
-        }
+        return {"episodes": msgspec.msgpack.encode(self._episodes), "held": self.held}
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Go on with what was saved."""
-        self._episodes = dict(zip(saved["slots"], msgspec.convert(saved["episodes"], list[_Episode]), strict=True))
-        slots = np.array(saved["slots"], dtype=np.intp)
+        self._episodes = msgspec.msgpack.decode(saved["episodes"], type=dict[int, _Episode])
+        slots = np.array(list(self._episodes), dtype=np.intp)
         self._watched.reach(slots)[:] = False
         self._watched.values[slots] = True
         self.held = saved["held"]

@@ -58,11 +58,11 @@ class Grouping:
         return {
             kind: {
                 "recent": list(group.recent.items()),
-                "open": msgspec.to_builtins(list(group.open.values())),
-                "members": msgspec.to_builtins(list(group.members.values())),
+                "open": msgspec.msgpack.encode(group.open),
+                "members": msgspec.msgpack.encode(group.members),
                 "devices": list(group.devices),
                 "joined": group.joined,
-                "told": msgspec.to_builtins(group.told),
+                "told": msgspec.msgpack.encode(group.told),
                 "told_devices": group.told_devices,
             }
             for kind, group in self._groups.items()
@@ -74,11 +74,11 @@ class Grouping:
         for kind, kept in msgspec.convert(list(saved.items()), list[tuple[Kind, dict[str, Any]]]):
             group = self._groups[kind] = _Group()
             group.recent.update(kept["recent"])
-            group.open = {alert.id: alert for alert in msgspec.convert(kept["open"], list[Alert])}
-            group.members = {alert.id: alert for alert in msgspec.convert(kept["members"], list[Alert])}
+            group.open = msgspec.msgpack.decode(kept["open"], type=dict[str, Alert])
+            group.members = msgspec.msgpack.decode(kept["members"], type=dict[str, Alert])
             group.devices = dict.fromkeys(kept["devices"])
             group.joined, group.told_devices = kept["joined"], kept["told_devices"]
-            group.told = msgspec.convert(kept["told"], Alert | None)
+            group.told = msgspec.msgpack.decode(kept["told"], type=Alert | None)
 
     def take(self, finding: Finding, devices: int) -> Iterator[Finding]:
         """Let an alert through, or let a group's stand for it.

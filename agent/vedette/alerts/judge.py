@@ -134,9 +134,10 @@ class Judge:
         return self._grouped(self._silence.look(now)) if self._silence is not None else []
 
     def depart(self, device: str, arrived: float) -> list[Finding]:
-        """Take note that a device said it goes: it is silent at once, where silence is told at all."""
+        """Take note that a device said it goes: it is silent at once, where silence is told at all, unless it has been before."""
         slot = self.devices.slot(device)
-        return self._grouped(self._silence.depart(slot, arrived)) if self._silence is not None and slot is not None else []
+        found = self.tick(arrived)
+        return found + self._grouped(self._silence.depart(slot, arrived)) if self._silence is not None and slot is not None else found
 
     def forget(self, slots: Slots) -> list[Finding]:
         """Forget devices that had to give way to others, where no reading was the reason; alerts of theirs that are open end."""

@@ -117,13 +117,12 @@ class Silence:
 
     def saved(self) -> dict[str, Any]:
         """When each device was heard of last, and who is silent."""
-        silent = [(slot, since, msgspec.to_builtins(alert)) for slot, (alert, since) in self._open.items()]
-        return {"heard": self._heard.values, "silent": silent}
+        return {"heard": self._heard.values, "open": msgspec.msgpack.encode(self._open)}
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Go on with what was saved."""
         self._heard.restore(saved["heard"])
-        self._open = {slot: (msgspec.convert(alert, Alert), since) for slot, since, alert in saved["silent"]}
+        self._open = msgspec.msgpack.decode(saved["open"], type=dict[int, tuple[Alert, float]])
         slots = np.array(list(self._open), dtype=np.intp)
         self._gone.reach(slots)[:] = False
         self._gone.values[slots] = True

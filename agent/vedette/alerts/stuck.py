@@ -155,14 +155,13 @@ class Stuck:
 
     def saved(self) -> dict[str, Any]:
         """Each sensor's last value, since when, how often, and whether it is stuck; and what was told."""
-        open_ = [(slot, msgspec.to_builtins(entry, str_keys=True)) for slot, entry in self._open.items()]
-        return {**{name: kept.values for name, kept in self._kept.items()}, "open": open_}
+        return {**{name: kept.values for name, kept in self._kept.items()}, "open": msgspec.msgpack.encode(self._open)}
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Go on with what was saved."""
         for name, kept in self._kept.items():
             kept.restore(saved[name])
-        self._open = {slot: msgspec.convert(entry, _Stuck, str_keys=True) for slot, entry in saved["open"]}
+        self._open = msgspec.msgpack.decode(saved["open"], type=dict[int, _Stuck])
 
     def _take(
         self,

@@ -45,11 +45,12 @@ class PerDevice:
 
     def restore(self, values: npt.NDArray[Any]) -> None:
         """Go on with what `values` held."""
-        self.values = np.empty((len(values), *self._fresh.shape), dtype=self._fresh.dtype)
+        self.values = np.zeros((len(values), *self._fresh.shape), dtype=self._fresh.dtype)
         self.values[:] = values
 
     def _grow(self, room: int) -> None:
-        grown = np.empty((room, *self._fresh.shape), dtype=self._fresh.dtype)
+        # Zeros, so that what lies between the fields of a record is no accident: it is saved with them.
+        grown = np.zeros((room, *self._fresh.shape), dtype=self._fresh.dtype)
         grown[: len(self.values)] = self.values
         grown[len(self.values) :] = self._fresh
         self.values = grown

@@ -92,12 +92,14 @@ class SparkplugDecoder(MessageDecoder):
 
     def saved(self) -> dict[str, Any]:
         """The births, those of the edge node that was born longest ago first."""
-        return {"nodes": [(*key, msgspec.to_builtins(node, str_keys=True)) for key, node in self._nodes.items()]}
+        return {"nodes": msgspec.msgpack.encode([(*key, node) for key, node in self._nodes.items()])}
 
     def restore(self, saved: dict[str, Any]) -> None:
         """See Decoder."""
-        nodes = saved.get("nodes", [])
-        self._nodes = {(group, edge): msgspec.convert(node, _Node, str_keys=True) for group, edge, node in nodes}
+        if "nodes" not in saved:
+            return
+        nodes = msgspec.msgpack.decode(saved["nodes"], type=list[tuple[str, str, _Node]])
+        self._nodes = {(group, edge): node for group, edge, node in nodes}
         self._size = sum(birth.size for node in self._nodes.values() for birth in node.births.values())
 
     def _read(self, message: Message, device: str, notes: Notes) -> Sequence[Found]:
