@@ -8,7 +8,6 @@ threads take turns. While the disk fails nothing is tried but by `recover`, so t
 import logging
 import os
 import sqlite3
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -16,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
-from vedette import seals
+from vedette import disk, seals
 from vedette.contract.errors import ConfigError, DiskError
 
 log = logging.getLogger(__name__)
@@ -45,6 +44,7 @@ _DISK_FAILS = {
     sqlite3.SQLITE_READONLY,
 }
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_UNREADABLE = {"SQLITE_IOERR_READ", "SQLITE_IOERR_CORRUPTFS"}
 _IN_USE = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
@@ -193,7 +193,7 @@ class Database:
                 raise ConfigError(f"state_dir: {folder} is not a folder; make it, or set state_dir")
             for path in (folder, self.path):
                 writable = os.access(path, os.R_OK | os.W_OK | (os.X_OK if path is folder else 0))
-                if path.exists() and not writable and not _read_only(folder):
+                if path.exists() and not writable and not disk.is_read_only(folder):
                     raise ConfigError(f"state_dir: {path} cannot be written by this user; give it to the user that runs the agent")
         except OSError as error:
             raise DiskError(f"the disk fails: {folder}: {error.strerror}") from error
@@ -208,19 +208,26 @@ class Database:
 
     def _connect(self) -> sqlite3.Connection:
         try:
-            try:
-                return self._connect_once()
-            except sqlite3.Error as error:
-                # A file that cannot be read on a disk that can be written is as good as damaged.
-                if _name(error) in {"SQLITE_IOERR_READ", "SQLITE_IOERR_CORRUPTFS"} and self._takes_files():
-                    return self._connect_once()
-                raise
-        except sqlite3.Error as error:
+            return self._connect_once()
+        except (sqlite3.Error, _DamagedError) as error:
+            self._check_damaged(error)
+        # Once more: the disk may have failed a moment ago, and what is set aside is lost.
+        try:
+            return self._connect_once()
+        except (sqlite3.Error, _DamagedError) as error:
+            self._check_damaged(error)
+            raise _DamagedError(str(error)) from error
+
+    def _check_damaged(self, error: Exception) -> None:
+        """See that it is the file that is at fault, and not the disk or another agent."""
+        if isinstance(error, sqlite3.Error):
             if _code(error) in _IN_USE:
                 raise ConfigError(f"state_dir: {self.path} is in use; does another agent run with this state_dir?") from error
-            if _code(error) in _DISK_FAILS and not (_name(error) == "SQLITE_IOERR_READ" and self._takes_files()):
+            if _code(error) in _DISK_FAILS and _name(error) not in _UNREADABLE:
                 raise DiskError(self._in_words(error)) from error
-            raise _DamagedError(str(error)) from error
+        # A file that cannot be read on a disk that can be written is as good as damaged.
+        if not disk.can_be_read(self.path, self._beside("-wal")) and not disk.takes_files(self.path.parent):
+            raise DiskError(f"the disk fails: {self.path} cannot be read; see the system's log") from error
 
     def _connect_once(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
@@ -273,16 +280,8 @@ class Database:
 
     def _set_aside(self, why: str) -> str:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        aside = self.path.with_name(f"{self.path.name}.damaged-{stamp}")
         try:
-            for suffix in ("", "-wal", "-shm", "-journal"):
-                with suppress(FileNotFoundError):
-                    self._beside(suffix).rename(aside.with_name(aside.name + suffix))
-            before = [path for path in self.path.parent.glob(f"{self.path.name}.damaged-*Z*") if not path.name.startswith(aside.name)]
-            stamps = sorted({path.name.partition("Z")[0] for path in before}, key=lambda name: _changed(before, name))
-            for path in before:
-                if path.name.partition("Z")[0] in stamps[: max(0, len(stamps) - KEPT_ASIDE + 1)] and path.is_file():
-                    path.unlink()
+            aside = disk.set_aside(self.path, ("-wal", "-shm", "-journal"), stamp, KEPT_ASIDE)
         except OSError as error:
             raise DiskError(f"the disk fails: {self.path} is damaged ({why}) and cannot be set aside: {error.strerror}") from error
         told = f"{self.path} could not be used: {why}; it is set aside as {aside.name}"
@@ -352,21 +351,11 @@ class Database:
         code = _code(error)
         if code == sqlite3.SQLITE_FULL:
             return f"the disk is full: {self.path} cannot grow; make room in {folder}"
-        if code == sqlite3.SQLITE_READONLY or _read_only(folder):
+        if code == sqlite3.SQLITE_READONLY or disk.is_read_only(folder):
             return f"the disk is read-only: {self.path} cannot be written; see why the system mounted {folder} so"
-        if code in _DAMAGED:
+        if code in _DAMAGED and disk.can_be_read(self.path, self._beside("-wal")):
             return f"the file is damaged: {self.path}: {error}"
         return f"the disk fails: {self.path}: {error} ({_name(error)}); see the system's log"
-
-    def _takes_files(self) -> bool:
-        try:
-            with tempfile.TemporaryFile(dir=self.path.parent) as probe:
-                probe.write(b"probe")
-                probe.flush()
-                os.fsync(probe.fileno())
-        except OSError:
-            return False
-        return True
 
 
 def _create(connection: sqlite3.Connection, schemas: tuple[str, ...]) -> None:
@@ -388,14 +377,3 @@ def _code(error: sqlite3.Error) -> int:
 
 def _name(error: sqlite3.Error) -> str:
     return str(getattr(error, "sqlite_errorname", type(error).__name__))
-
-
-def _changed(paths: list[Path], start: str) -> int:
-    return max(path.stat().st_ctime_ns for path in paths if path.name.startswith(start))
-
-
-def _read_only(folder: Path) -> bool:
-    try:
-        return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
-    except OSError:
-        return False
