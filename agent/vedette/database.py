@@ -31,6 +31,9 @@ WAL_BYTES = 4 * 1024**2
 MAX_WAL_BYTES = 16 * WAL_BYTES
 """Where that has failed for so long, nothing more is written until it succeeds."""
 
+ROOM_BYTES = 256 * 1024
+"""A disk that was full works again once there is so much room: with less it would be full again at once."""
+
 BUSY_S = 5.0
 """An agent that is about to end may hold the file for so long."""
 
@@ -73,6 +76,8 @@ class Database:
         self._schemas = schemas
         self._connection: sqlite3.Connection | None = None
         self._lock = threading.RLock()
+        # SQLite's code for what failed last.
+        self._cause = sqlite3.SQLITE_OK
         self._at_end: list[Callable[[bool], None]] = []
 
     def open(self) -> str | None:
@@ -151,15 +156,24 @@ class Database:
             Whether it works. `generation` has grown where the file was opened anew.
         """
         with self._lock:
-            if self._connection is None:
-                with suppress(ConfigError):
-                    self.open()
-            if self._connection is None or self._works(self._connection):
-                return self.failing is None
-            # Full and read-only disks come back by themselves; of all else, what this connection remembers is not to be relied on.
-            if self.failing and not self.failing.startswith(("the disk is full", "the disk is read-only")):
+            if self._cause == sqlite3.SQLITE_FULL and not disk.takes_files(self.path.parent, ROOM_BYTES):
+                return False
+            if self._cause in _DAMAGED:
                 self._drop_connection()
-            return False
+            works = self._connection is not None and self._works(self._connection)
+            # What an error of the disk has left in memory is not to be relied on; full and read-only disks leave nothing.
+            if self._connection is None or (works and self._cause not in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_OK}):
+                try:
+                    self.open()
+                except ConfigError as error:
+                    self._fail(str(error))
+                works = self.failing is None
+            elif works:
+                self.failing = None
+            if works and self._cause:
+                log.info("%s can be written again", self.path)
+                self._cause = sqlite3.SQLITE_OK
+            return works
 
     def close(self) -> None:
         """Close the file."""
@@ -301,14 +315,11 @@ class Database:
             if self._wal_bytes() > MAX_WAL_BYTES:
                 self._write_back(connection)
         except sqlite3.Error as error:
-            self._fail(self._in_words(error))
+            self._fail(self._in_words(error), _code(error))
             if connection.in_transaction:
                 with suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
             return False
-        if self.failing is not None:
-            log.info("%s can be written again", self.path)
-            self.failing = None
         return True
 
     def _write_back(self, connection: sqlite3.Connection) -> None:
@@ -338,13 +349,13 @@ class Database:
         """Raise what an error means: the disk's is kept in `failing`, one of the program stays what it is."""
         if _code(error) not in _DISK_FAILS | _DAMAGED | _IN_USE:
             raise error
-        self._fail(self._in_words(error))
+        self._fail(self._in_words(error), _code(error))
         raise DiskError(self.failing) from error
 
-    def _fail(self, why: str) -> None:
+    def _fail(self, why: str, cause: int = sqlite3.SQLITE_IOERR) -> None:
         if self.failing is None:
             log.warning("%s", why)
-        self.failing = why
+        self.failing, self._cause = why, cause
 
     def _in_words(self, error: sqlite3.Error) -> str:
         folder = self.path.parent

@@ -27,11 +27,11 @@ def can_be_read(*paths: Path) -> bool:
     return True
 
 
-def takes_files(folder: Path) -> bool:
-    """Whether a file can be made there and written."""
+def takes_files(folder: Path, size: int = 1) -> bool:
+    """Whether a file of so many bytes can be made there and written."""
     try:
         with tempfile.TemporaryFile(dir=folder) as probe:
-            probe.write(b"probe")
+            probe.write(b"\0" * size)
             probe.flush()
             os.fsync(probe.fileno())
     except OSError:
