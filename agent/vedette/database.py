@@ -27,9 +27,7 @@ KEPT_ASIDE = 2
 """Damaged files that are kept for whoever wants to look; the oldest go."""
 
 WAL_BYTES = 4 * 1024**2
-"""From this size on the log is written back into the file, and cut to nothing."""
-MAX_WAL_BYTES = 16 * WAL_BYTES
-"""Where that has failed for so long, nothing more is written until it succeeds."""
+MAX_WAL_TIMES = 16
 
 ROOM_BYTES = 256 * 1024
 """A disk that was full works again once there is so much room: with less it would be full again at once."""
@@ -63,17 +61,19 @@ class Database:
     Args:
         path: The file; made if it is not there, in a folder that is.
         schemas: Of each part that uses it, `CREATE … IF NOT EXISTS` statements, each ended by a semicolon.
+        wal_bytes: From this size on the log is written back into the file, and cut to nothing; where that has failed up to MAX_WAL_TIMES as
+            much, nothing more is written until it succeeds.
 
     Attributes:
         failing: Why the disk cannot be used, in words; None while it can.
         generation: Grows whenever a file was opened. What a part remembers of the file holds for one of them.
     """
 
-    def __init__(self, path: Path, *schemas: str) -> None:
+    def __init__(self, path: Path, *schemas: str, wal_bytes: int = WAL_BYTES) -> None:
         self.path = path
         self.failing: str | None = None
         self.generation = 0
-        self._schemas = schemas
+        self._schemas, self._max_wal_bytes = schemas, wal_bytes
         self._connection: sqlite3.Connection | None = None
         self._lock = threading.RLock()
         # SQLite's code for what failed last.
@@ -107,7 +107,7 @@ class Database:
             connection = self._usable()
             committed = False
             try:
-                if self._wal_bytes() > MAX_WAL_BYTES:
+                if self._wal_bytes() > MAX_WAL_TIMES * self._max_wal_bytes:
                     self._write_back(connection)
                 connection.execute("BEGIN IMMEDIATE")
                 yield connection
@@ -123,8 +123,8 @@ class Database:
                 ended, self._at_end = self._at_end, []
                 for told in ended if committed else reversed(ended):
                     told(committed)
-            if self._wal_bytes() > WAL_BYTES:
-                # What was committed is safe in the log; MAX_WAL_BYTES ends it where this goes on failing.
+            if self._wal_bytes() > self._max_wal_bytes:
+                # What was committed is safe in the log; MAX_WAL_TIMES ends it where this goes on failing.
                 with suppress(sqlite3.Error):
                     self._write_back(connection)
 
@@ -255,7 +255,7 @@ class Database:
                 "synchronous = FULL",
                 # Our own, which cuts the log: see _write_back.
                 "wal_autocheckpoint = 0",
-                f"journal_size_limit = {WAL_BYTES}",
+                f"journal_size_limit = {self._max_wal_bytes}",
                 "temp_store = MEMORY",
                 "mmap_size = 0",
                 "cell_size_check = ON",
@@ -312,7 +312,7 @@ class Database:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("UPDATE contents SET sum = sum")
             connection.execute("COMMIT")
-            if self._wal_bytes() > MAX_WAL_BYTES:
+            if self._wal_bytes() > MAX_WAL_TIMES * self._max_wal_bytes:
                 self._write_back(connection)
         except sqlite3.Error as error:
             self._fail(self._in_words(error), _code(error))
