@@ -1,8 +1,8 @@
 """Torn copies of a database: whatever a power cut or a dying card leaves of the file and its log, it opens to what some transaction
 committed, or is set aside.
 
-Rules this module keeps: contents and damage are drawn from a seed, which is told with whatever is wrong; every state that was ever committed
-is known by its digest, so that a mixture of two is told from either.
+Rules this module keeps: contents and damage are drawn from a seed, which is told with whatever is wrong; every state that was ever
+committed is known by its digest, so that a mixture of two is told from either.
 """
 
 import hashlib
