@@ -8,7 +8,6 @@ threads take turns. While the disk fails nothing is tried but by `recover`, so t
 import logging
 import os
 import sqlite3
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -16,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
-from vedette import seals
+from vedette import disk, seals
 from vedette.contract.errors import ConfigError, DiskError
 
 log = logging.getLogger(__name__)
@@ -28,9 +27,10 @@ KEPT_ASIDE = 2
 """Damaged files that are kept for whoever wants to look; the oldest go."""
 
 WAL_BYTES = 4 * 1024**2
-"""From this size on the log is written back into the file, and cut to nothing."""
-MAX_WAL_BYTES = 16 * WAL_BYTES
-"""Where that has failed for so long, nothing more is written until it succeeds."""
+MAX_WAL_TIMES = 16
+
+ROOM_BYTES = 256 * 1024
+"""A disk that was full works again once there is so much room: with less it would be full again at once."""
 
 BUSY_S = 5.0
 """An agent that is about to end may hold the file for so long."""
@@ -45,6 +45,7 @@ _DISK_FAILS = {
     sqlite3.SQLITE_READONLY,
 }
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_UNREADABLE = {"SQLITE_IOERR_READ", "SQLITE_IOERR_CORRUPTFS"}
 _IN_USE = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
@@ -60,19 +61,23 @@ class Database:
     Args:
         path: The file; made if it is not there, in a folder that is.
         schemas: Of each part that uses it, `CREATE … IF NOT EXISTS` statements, each ended by a semicolon.
+        wal_bytes: From this size on the log is written back into the file, and cut to nothing; where that has failed up to MAX_WAL_TIMES as
+            much, nothing more is written until it succeeds.
 
     Attributes:
         failing: Why the disk cannot be used, in words; None while it can.
         generation: Grows whenever a file was opened. What a part remembers of the file holds for one of them.
     """
 
-    def __init__(self, path: Path, *schemas: str) -> None:
+    def __init__(self, path: Path, *schemas: str, wal_bytes: int = WAL_BYTES) -> None:
         self.path = path
         self.failing: str | None = None
         self.generation = 0
-        self._schemas = schemas
+        self._schemas, self._max_wal_bytes = schemas, wal_bytes
         self._connection: sqlite3.Connection | None = None
         self._lock = threading.RLock()
+        # SQLite's code for what failed last.
+        self._cause = sqlite3.SQLITE_OK
         self._at_end: list[Callable[[bool], None]] = []
 
     def open(self) -> str | None:
@@ -102,7 +107,7 @@ class Database:
             connection = self._usable()
             committed = False
             try:
-                if self._wal_bytes() > MAX_WAL_BYTES:
+                if self._wal_bytes() > MAX_WAL_TIMES * self._max_wal_bytes:
                     self._write_back(connection)
                 connection.execute("BEGIN IMMEDIATE")
                 yield connection
@@ -118,8 +123,8 @@ class Database:
                 ended, self._at_end = self._at_end, []
                 for told in ended if committed else reversed(ended):
                     told(committed)
-            if self._wal_bytes() > WAL_BYTES:
-                # What was committed is safe in the log; MAX_WAL_BYTES ends it where this goes on failing.
+            if self._wal_bytes() > self._max_wal_bytes:
+                # What was committed is safe in the log; MAX_WAL_TIMES ends it where this goes on failing.
                 with suppress(sqlite3.Error):
                     self._write_back(connection)
 
@@ -151,15 +156,24 @@ class Database:
             Whether it works. `generation` has grown where the file was opened anew.
         """
         with self._lock:
-            if self._connection is None:
-                with suppress(ConfigError):
-                    self.open()
-            if self._connection is None or self._works(self._connection):
-                return self.failing is None
-            # Full and read-only disks come back by themselves; of all else, what this connection remembers is not to be relied on.
-            if self.failing and not self.failing.startswith(("the disk is full", "the disk is read-only")):
+            if self._cause == sqlite3.SQLITE_FULL and not disk.takes_files(self.path.parent, ROOM_BYTES):
+                return False
+            if self._cause in _DAMAGED:
                 self._drop_connection()
-            return False
+            works = self._connection is not None and self._works(self._connection)
+            # What an error of the disk has left in memory is not to be relied on; full and read-only disks leave nothing.
+            if self._connection is None or (works and self._cause not in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_OK}):
+                try:
+                    self.open()
+                except ConfigError as error:
+                    self._fail(str(error))
+                works = self.failing is None
+            elif works:
+                self.failing = None
+            if works and self._cause:
+                log.info("%s can be written again", self.path)
+                self._cause = sqlite3.SQLITE_OK
+            return works
 
     def close(self) -> None:
         """Close the file."""
@@ -193,7 +207,7 @@ class Database:
                 raise ConfigError(f"state_dir: {folder} is not a folder; make it, or set state_dir")
             for path in (folder, self.path):
                 writable = os.access(path, os.R_OK | os.W_OK | (os.X_OK if path is folder else 0))
-                if path.exists() and not writable and not _read_only(folder):
+                if path.exists() and not writable and not disk.is_read_only(folder):
                     raise ConfigError(f"state_dir: {path} cannot be written by this user; give it to the user that runs the agent")
         except OSError as error:
             raise DiskError(f"the disk fails: {folder}: {error.strerror}") from error
@@ -208,19 +222,26 @@ class Database:
 
     def _connect(self) -> sqlite3.Connection:
         try:
-            try:
-                return self._connect_once()
-            except sqlite3.Error as error:
-                # A file that cannot be read on a disk that can be written is as good as damaged.
-                if _name(error) in {"SQLITE_IOERR_READ", "SQLITE_IOERR_CORRUPTFS"} and self._takes_files():
-                    return self._connect_once()
-                raise
-        except sqlite3.Error as error:
+            return self._connect_once()
+        except (sqlite3.Error, _DamagedError) as error:
+            self._check_damaged(error)
+        # Once more: the disk may have failed a moment ago, and what is set aside is lost.
+        try:
+            return self._connect_once()
+        except (sqlite3.Error, _DamagedError) as error:
+            self._check_damaged(error)
+            raise _DamagedError(str(error)) from error
+
+    def _check_damaged(self, error: Exception) -> None:
+        """See that it is the file that is at fault, and not the disk or another agent."""
+        if isinstance(error, sqlite3.Error):
             if _code(error) in _IN_USE:
                 raise ConfigError(f"state_dir: {self.path} is in use; does another agent run with this state_dir?") from error
-            if _code(error) in _DISK_FAILS and not (_name(error) == "SQLITE_IOERR_READ" and self._takes_files()):
+            if _code(error) in _DISK_FAILS and _name(error) not in _UNREADABLE:
                 raise DiskError(self._in_words(error)) from error
-            raise _DamagedError(str(error)) from error
+        # A file that cannot be read on a disk that can be written is as good as damaged.
+        if not disk.can_be_read(self.path, self._beside("-wal")) and not disk.takes_files(self.path.parent):
+            raise DiskError(f"the disk fails: {self.path} cannot be read; see the system's log") from error
 
     def _connect_once(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
@@ -234,7 +255,7 @@ class Database:
                 "synchronous = FULL",
                 # Our own, which cuts the log: see _write_back.
                 "wal_autocheckpoint = 0",
-                f"journal_size_limit = {WAL_BYTES}",
+                f"journal_size_limit = {self._max_wal_bytes}",
                 "temp_store = MEMORY",
                 "mmap_size = 0",
                 "cell_size_check = ON",
@@ -273,16 +294,8 @@ class Database:
 
     def _set_aside(self, why: str) -> str:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        aside = self.path.with_name(f"{self.path.name}.damaged-{stamp}")
         try:
-            for suffix in ("", "-wal", "-shm", "-journal"):
-                with suppress(FileNotFoundError):
-                    self._beside(suffix).rename(aside.with_name(aside.name + suffix))
-            before = [path for path in self.path.parent.glob(f"{self.path.name}.damaged-*Z*") if not path.name.startswith(aside.name)]
-            stamps = sorted({path.name.partition("Z")[0] for path in before}, key=lambda name: _changed(before, name))
-            for path in before:
-                if path.name.partition("Z")[0] in stamps[: max(0, len(stamps) - KEPT_ASIDE + 1)] and path.is_file():
-                    path.unlink()
+            aside = disk.set_aside(self.path, ("-wal", "-shm", "-journal"), stamp, KEPT_ASIDE)
         except OSError as error:
             raise DiskError(f"the disk fails: {self.path} is damaged ({why}) and cannot be set aside: {error.strerror}") from error
         told = f"{self.path} could not be used: {why}; it is set aside as {aside.name}"
@@ -299,17 +312,14 @@ class Database:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("UPDATE contents SET sum = sum")
             connection.execute("COMMIT")
-            if self._wal_bytes() > MAX_WAL_BYTES:
+            if self._wal_bytes() > MAX_WAL_TIMES * self._max_wal_bytes:
                 self._write_back(connection)
         except sqlite3.Error as error:
-            self._fail(self._in_words(error))
+            self._fail(self._in_words(error), _code(error))
             if connection.in_transaction:
                 with suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
             return False
-        if self.failing is not None:
-            log.info("%s can be written again", self.path)
-            self.failing = None
         return True
 
     def _write_back(self, connection: sqlite3.Connection) -> None:
@@ -339,34 +349,24 @@ class Database:
         """Raise what an error means: the disk's is kept in `failing`, one of the program stays what it is."""
         if _code(error) not in _DISK_FAILS | _DAMAGED | _IN_USE:
             raise error
-        self._fail(self._in_words(error))
+        self._fail(self._in_words(error), _code(error))
         raise DiskError(self.failing) from error
 
-    def _fail(self, why: str) -> None:
+    def _fail(self, why: str, cause: int = sqlite3.SQLITE_IOERR) -> None:
         if self.failing is None:
             log.warning("%s", why)
-        self.failing = why
+        self.failing, self._cause = why, cause
 
     def _in_words(self, error: sqlite3.Error) -> str:
         folder = self.path.parent
         code = _code(error)
         if code == sqlite3.SQLITE_FULL:
             return f"the disk is full: {self.path} cannot grow; make room in {folder}"
-        if code == sqlite3.SQLITE_READONLY or _read_only(folder):
+        if code == sqlite3.SQLITE_READONLY or disk.is_read_only(folder):
             return f"the disk is read-only: {self.path} cannot be written; see why the system mounted {folder} so"
-        if code in _DAMAGED:
+        if code in _DAMAGED and disk.can_be_read(self.path, self._beside("-wal")):
             return f"the file is damaged: {self.path}: {error}"
         return f"the disk fails: {self.path}: {error} ({_name(error)}); see the system's log"
-
-    def _takes_files(self) -> bool:
-        try:
-            with tempfile.TemporaryFile(dir=self.path.parent) as probe:
-                probe.write(b"probe")
-                probe.flush()
-                os.fsync(probe.fileno())
-        except OSError:
-            return False
-        return True
 
 
 def _create(connection: sqlite3.Connection, schemas: tuple[str, ...]) -> None:
@@ -388,14 +388,3 @@ def _code(error: sqlite3.Error) -> int:
 
 def _name(error: sqlite3.Error) -> str:
     return str(getattr(error, "sqlite_errorname", type(error).__name__))
-
-
-def _changed(paths: list[Path], start: str) -> int:
-    return max(path.stat().st_ctime_ns for path in paths if path.name.startswith(start))
-
-
-def _read_only(folder: Path) -> bool:
-    try:
-        return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
-    except OSError:
-        return False

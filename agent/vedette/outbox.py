@@ -1,13 +1,13 @@
 """The way out of an alert: spool, broker, acknowledgement, and only then off the disk."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import msgspec
 
 from vedette.alerts import Alert
 from vedette.contract.errors import DiskError
 from vedette.database import Database
-from vedette.mqtt import Connection
 from vedette.spool import Outgoing, Spool
 from vedette.topics import AgentTopics
 
@@ -20,6 +20,20 @@ FORGET_EVERY_S = 0.5
 wait meanwhile. Those that an end of the agent finds still there are sent once more, with the ids that they had. A disk that fails is tried
 as often.
 """
+
+
+class Publisher(Protocol):
+    """What of the connection an outbox needs."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker has accepted it."""
+
+    def publish(self, topic: str, payload: bytes | str, *, qos: int = 0, retain: bool = False) -> int | None:
+        """Publish; the message's id, or None if it was not sent."""
+
+    def take_delivered(self) -> list[int]:
+        """Ids of the messages that the broker has acknowledged since the last call."""
 
 
 class Outbox:
@@ -35,7 +49,7 @@ class Outbox:
         spool: As given; alerts are added to it.
     """
 
-    def __init__(self, database: Database, spool: Spool, connection: Connection, topics: AgentTopics) -> None:
+    def __init__(self, database: Database, spool: Spool, connection: Publisher, topics: AgentTopics) -> None:
         self._database, self.spool, self._connection, self._topics = database, spool, connection, topics
         self._in_flight: dict[int, int] = {}
         self._forget_due = 0.0

@@ -77,7 +77,7 @@ def _row_sum(*values: object) -> int:
 
 
 def _is_sealed(value: Any) -> bool:
-    return isinstance(value, bytes) and unseal(value) is not None
+    return value is None or (isinstance(value, bytes) and unseal(value) is not None)
 
 
 def _is_sealed_kind(kind: str) -> bool:
