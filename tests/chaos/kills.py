@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from bench import machine
 from bench.figures import Row
 from chaos.progress import Progress
 from chaos.scenario import Expected, Scenario
@@ -117,8 +118,9 @@ def round_of_kills(
         return Kills(done, acts, site.finish())
 
 
-def run(progress: Progress, kills: int, seed: int, python: str) -> tuple[Row, ...]:
+def run(progress: Progress, kills: int, seed: int) -> tuple[Row, ...]:
     """Rounds until there were so many kills, over MQTT 5 and 3.1.1 in turn."""
+    python = machine.gateway_python()
     progress.begin("kills", kills)
     rounds, done, acts, verdict = 0, 0, Counter[str](), Verdict()
     by_protocol: Counter[MqttVersion] = Counter()

@@ -12,6 +12,7 @@ rightly taken off its disk. The tap lives on whoever is killed, so what it has s
 Rules this module keeps: only what one connection carries explains what it carries: packet ids begin anew with the next.
 """
 
+import bisect
 import json
 import threading
 import time
@@ -60,6 +61,7 @@ class Tap:
     def __init__(self, readings: Sequence[Reading]) -> None:
         self._numbers = {reading: number for number, reading in enumerate(readings)}
         self._acknowledged = bytearray(len(readings))
+        self._acknowledged_s: list[float] = []
         self._first_open = 0
         self._connections: dict[int, _Connection] = {}
         self._lock = threading.Lock()
@@ -80,6 +82,12 @@ class Tap:
         """When, by the monotonic clock, the agent's subscriptions first stood anew after a moment; None if not yet."""
         times = [each.subscribed_s for each in list(self._connections.values()) if each.subscribed_s >= moment_s]
         return min(times, default=None)
+
+    def acknowledged_since(self, moment_s: float) -> float | None:
+        """When the agent first acknowledged a reading after a moment; None if not yet."""
+        with self._lock:
+            place = bisect.bisect_left(self._acknowledged_s, moment_s)
+            return self._acknowledged_s[place] if place < len(self._acknowledged_s) else None
 
     def noticed_since(self, moment_s: float) -> float | None:
         """When the agent first hung up after a moment; None if not yet."""
@@ -125,7 +133,8 @@ class Tap:
         with self._lock:
             for number in numbers:
                 self._acknowledged[number] = 1
-        self.progress_s = time.monotonic()
+            self.progress_s = time.monotonic()
+            self._acknowledged_s.append(self.progress_s)
 
     def _say(self, known: _Connection, packet: Packet) -> None:
         published = packets.read_publish(packet, known.protocol)

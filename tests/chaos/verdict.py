@@ -6,7 +6,7 @@ Rules this module keeps: nothing is forgiven but duplicates, which are counted; 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bench.figures import Row
 from chaos.scenario import AlertKey, Expected, WindowKey, read_scores
@@ -50,7 +50,8 @@ class Verdict(NamedTuple):
 
     def joined(self, other: "Verdict") -> "Verdict":
         """Both together."""
-        return Verdict(*(mine + its for mine, its in zip(self, other, strict=True)))
+        mine, its = tuple[Any, ...](self), tuple[Any, ...](other)
+        return Verdict(*(each + more for each, more in zip(mine, its, strict=True)))
 
     @property
     def duplicates(self) -> float:
