@@ -14,8 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-# As a program, this folder comes first on the path; its modules are `chaos.…`, whatever the standard library has of the same name.
-sys.path[0] = str(Path(__file__).resolve().parents[1])
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench import figures, machine
 from bench.figures import Figures, Line, Row
@@ -58,7 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seed = given.seed if given.seed >= 0 else random.SystemRandom().randrange(1_000_000)
     versions = {**machine.versions(machine.gateway_python(), _DISTRIBUTIONS), "mosquitto": machine.mosquitto_version(MOSQUITTO)}
     print(f"vedette chaos, commit {machine.commit()}, seed {seed}\n{machine.machine()}", flush=True)
-    progress, rows, failed = Progress(), [], []
+    progress = Progress()
+    rows: list[Row] = []
+    failed: list[str] = []
     try:
         for name in given.only:
             rows += _rows(name, given.amount, seed, progress, failed)
