@@ -80,6 +80,11 @@ class Proxy:
         self._thread.join(10)
         self._loop.close()
 
+    @property
+    def is_carrying(self) -> bool:
+        """Whether the agent has a connection to the broker now."""
+        return bool(self._flows)
+
     def cut(self, end: End) -> None:
         """End every connection, for the agent and for the broker."""
         self._ask(self._cut(end))

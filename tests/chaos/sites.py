@@ -137,6 +137,7 @@ class Site:
             timeout_s: For the agent to acknowledge every reading.
             settle_s: For all that is expected to be delivered.
         """
+        self.fleet.hurry()
         deadline = time.monotonic() + timeout_s
         while not self.fleet.is_done and time.monotonic() < deadline:
             time.sleep(0.05)

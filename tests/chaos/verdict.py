@@ -138,7 +138,10 @@ def _changed(expected: Expected, sent: Sequence[Seen]) -> list[str]:
     for seen in sent:
         wanted = expected.alerts.get(seen.key, seen.alert)
         if seen.alert != wanted or first.setdefault(seen.key, seen.payload) != seen.payload:
-            found[seen.key] = f"{seen.alert} instead of {wanted}"
+            differ = [
+                f"{name} {seen.alert.get(name)} instead of {value}" for name, value in wanted.items() if seen.alert.get(name) != value
+            ]
+            found[seen.key] = f"{_words(seen.alert)}: {', '.join(differ) or 'another payload than the first time'}"
     return list(found.values())
 
 
