@@ -14,6 +14,7 @@ Rules this module keeps: only what one connection carries explains what it carri
 
 import bisect
 import json
+import math
 import threading
 import time
 from collections.abc import Sequence
@@ -43,7 +44,7 @@ class _Connection:
         self.protocol = packets.LEVEL_5
         self.readings: dict[int, list[int]] = {}  # by packet id: numbers of readings that the agent has not acknowledged yet
         self.alerts: dict[int, Seen] = {}  # by packet id: what the broker has not acknowledged yet
-        self.subscribed_s = self.left_s = 0.0
+        self.subscribed_s = self.left_s = -math.inf
 
 
 class Tap:
