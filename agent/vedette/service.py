@@ -166,6 +166,7 @@ class Service:
             "dropped": self._inbox.dropped,
             "spooled": len(self._outbox),
             "spool": self._spool.stats(),
+            "disk": self._database.failing,
             **self._rollout.pipeline.stats(),
         }
 
