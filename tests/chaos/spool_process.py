@@ -89,6 +89,7 @@ class _Held:
             "waiting": waiting,
             "episodes": len(self.spool.open_episodes()),
             "stats": self.spool.stats(),
+            "files": sorted(path.name for path in self._folder.iterdir()),
         }
 
 

@@ -42,6 +42,7 @@ def test_a_disk_that_fails_loses_no_alert_and_no_order(spool: SpoolProcess) -> N
     assert answer["waiting"] == expected
     assert answer["episodes"] == before + 302
     assert answer["aside"] is None
+    assert set(answer["files"]) <= {"spool.db", "spool.db-wal"}, "a disk that fails is no damaged file"
 
 
 def test_what_was_on_a_disk_that_failed_at_the_start_is_delivered_first_when_it_is_back(tmp_path: Path) -> None:
