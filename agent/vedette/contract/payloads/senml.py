@@ -81,7 +81,7 @@ class SenmlDecoder(MessageDecoder):
             raise ReadingError("unsupported", "payload looks like SenML in CBOR; send it as JSON")
         check_shape(payload, self._limits)
         records = decode_strictly(self._decode, payload)
-        if b'_"' in payload and any(key.endswith("_") for record in msgspec.json.decode(payload) for key in record):
+        if b'_"' in payload and any(key.endswith("_") for record in decode_strictly(msgspec.json.decode, payload) for key in record):
             raise ReadingError("unsupported", "payload has a field that must be understood and is not (its name ends in _)")
         found: dict[tuple[str, float | None], list[Value]] = {}
         for name, time, value in _resolve(records, message, notes):
