@@ -134,11 +134,14 @@ class Rig:
         self.notes: list[str] = []
 
     def agent(self, models: Sequence[str], qos: QOS = 1, **settings: Any) -> Agent:
-        """The agent with a stream for each model; defaults wherever there are any, as an operator runs it, but for `settings`."""
+        """The agent with a stream for each model; defaults wherever there are any, as an operator runs it, but for `settings`, and for
+        what one device may send: a few devices stand for a fleet here.
+        """
         streams = [
             {"name": model, "topic": topic(model), "model": model, "qos": qos, "payload": {"time": {"field": "ts"}}} for model in models
         ]
-        whole = {"gateway": GATEWAY, "broker": {"url": self.broker.url}, "state_dir": str(self.folder), "streams": streams, **settings}
+        whole = {"gateway": GATEWAY, "broker": {"url": self.broker.url}, "state_dir": str(self.folder), "streams": streams}
+        whole |= {"limits": {"rate": None}, **settings}
         path = self.folder / f"agent-{'-'.join(models)}-qos{qos}.yaml"
         # JSON is YAML.
         path.write_text(json.dumps(whole), encoding="utf-8")
