@@ -1,7 +1,8 @@
 """Flood: 100,000 spoofed names, as fast as the agent's socket takes them, and fifty honest devices in between. First with QoS 0, which
 nothing holds back, then with every tenth message of QoS 1.
 
-Rules this module keeps: an honest reading counts as scored only where the agent published its score; memory is looked at from outside.
+Rules this module keeps: an honest reading counts as scored only where its score is among those that the agent wrote down; memory is looked
+at from outside.
 """
 
 import json
@@ -33,6 +34,8 @@ class Seen(NamedTuple):
 
     Attributes:
         peak: Bytes that the agent held at most.
+        states: What the agent published of honest devices: of several readings in one batch, the last one's.
+        scored: Device and time of every reading that was scored.
         stats: The agent's, with when they came, by the monotonic clock: from just before the flood until it was over.
         recovered_s: From the flood's end until the queue was empty and readings took as long as usual; None where they never did.
         flooded_s: How long it flooded.
@@ -40,6 +43,7 @@ class Seen(NamedTuple):
 
     sent: Sequence[Sent]
     states: Sequence[State]
+    scored: frozenset[tuple[str, float]]
     stats: Sequence[tuple[float, dict[str, Any]]]
     peak: int
     flooded: int
@@ -59,7 +63,11 @@ def run(progress: Callable[[str], None], seconds: float, seed: int) -> tuple[Row
         with tempfile.TemporaryDirectory(prefix="vedette-flood-") as folder, FloodingBroker(HONEST, seed, every) as broker:
             install(Path(folder), make_bundle(threshold=100.0))
             with _agent(Path(folder), broker.url) as agent:
-                rows += rows_of(name, _watch(agent, broker, seconds / 2), is_held_back=every > 0)
+                seen = _watch(agent, broker, seconds / 2)
+                agent.terminate()
+            scores = map(json.loads, (Path(folder) / "scores.jsonl").read_text(encoding="utf-8").splitlines())
+            seen = seen._replace(scored=frozenset((each["device"], round(each["time"], 3)) for each in scores))
+            rows += rows_of(name, seen, is_held_back=every > 0)
     return tuple(rows)
 
 
@@ -69,7 +77,7 @@ def _agent(folder: Path, url: str) -> Process:
     # Every score is told, so that an honest reading can be followed.
     settings = {"gateway": "g", "state_every": "1ms", "stats_every": "500ms", "state_dir": str(folder), "streams": [stream]}
     path.write_text(json.dumps({**settings, "broker": {"url": url, "protocol": "3.1.1"}}), encoding="utf-8")
-    command = [gateway_python(), "-m", "vedette", "run", "-c", str(path)]
+    command = [gateway_python(), "-m", "vedette", "run", "-c", str(path), "--scores", str(folder / "scores.jsonl")]
     return Process(command, folder / "agent.log", unit_environment(), talks=True)
 
 
@@ -90,7 +98,9 @@ def _watch(agent: Process, broker: FloodingBroker, seconds: float) -> Seen:
         fresh = [state for state in heard if now - state.time < 2.0]
         if len(fresh) >= HONEST // 2 and all(s.heard - s.time < USUAL_S for s in fresh) and not broker.stats[-1][1]["queued"]:
             recovered_s = time.monotonic() - ended
-    return Seen(broker.sent[first:last], list(broker.states), broker.stats[before:], peak, broker.flooded, flooded_s, recovered_s)
+    return Seen(
+        broker.sent[first:last], list(broker.states), frozenset(), broker.stats[before:], peak, broker.flooded, flooded_s, recovered_s
+    )
 
 
 def _look(agent: Process, seconds: float) -> int:
@@ -108,7 +118,7 @@ def _look(agent: Process, seconds: float) -> int:
 def rows_of(what: str, seen: Seen, *, is_held_back: bool) -> tuple[Row, ...]:
     """The figures; where the agent's pace holds the flood back, how much is offered says nothing."""
     took = {(state.device, round(state.time, 3)): state.heard - state.time for state in seen.states}
-    shares = [_share([s for s in seen.sent if s.qos == qos], took) for qos in (0, 1)]
+    shares = [_share([s for s in seen.sent if s.qos == qos], seen.scored) for qos in (0, 1)]
     latencies = [took[key] for s in seen.sent if (key := (s.device, s.time)) in took]
     at, first, last = [when for when, _ in seen.stats], seen.stats[0][1], seen.stats[-1][1]
     counted = {
@@ -140,5 +150,5 @@ def rows_of(what: str, seen: Seen, *, is_held_back: bool) -> tuple[Row, ...]:
     )
 
 
-def _share(sent: Sequence[Sent], took: dict[tuple[str, float], float]) -> float:
-    return sum((s.device, s.time) in took for s in sent) / max(1, len(sent))
+def _share(sent: Sequence[Sent], scored: frozenset[tuple[str, float]]) -> float:
+    return sum((s.device, s.time) in scored for s in sent) / max(1, len(sent))

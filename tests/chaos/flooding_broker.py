@@ -14,7 +14,7 @@ from collections import deque
 from typing import Any, NamedTuple, Self
 
 SPOOFED = 100_000
-BLOCK = 500
+BLOCK = 100
 """Messages that are sent in one go; in between comes what honest devices have to say."""
 
 _PUBACK, _PINGRESP, _CONNACK = 0x40, b"\xd0\0", b"\x20\2\0\0"
@@ -125,7 +125,7 @@ class FloodingBroker:
                     if due <= now:
                         pieces.append(self._speak(number, now))
                         number += 1
-                        # What is late is not made up for: of two readings of a device in one batch only the last one's score is told.
+                        # What is late is not made up for: a device's readings stay a second apart.
                         due = max(due + 1.0 / self._honest, now)
                     if self.flooding:
                         pieces.append(self._blocks[block])

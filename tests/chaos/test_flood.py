@@ -26,13 +26,13 @@ def test_a_flood_of_spoofed_names_costs_honest_devices_nothing_that_lasts() -> N
 def test_what_is_not_scored_grows_or_does_not_recover_misses_its_bar() -> None:
     sent = [Sent(f"honest-{n}", 100.0 + n, n % 2) for n in range(50)]
     states = [State(device, time, time + 0.1) for device, time, _ in sent]
-    good = Seen(sent, states, [(1.0, BEFORE), (2.0, AFTER)], 100_000_000, 5000, 1.0, 2.0)
+    good = Seen(sent, states, frozenset((s.device, s.time) for s in sent), [(1.0, BEFORE), (2.0, AFTER)], 100_000_000, 5000, 1.0, 2.0)
 
     def missed(seen: Seen) -> list[str]:
         return [row.name.removeprefix("x: ") for row in flood.rows_of("x", seen, is_held_back=False) if row.missed]
 
     assert missed(good) == []
-    assert missed(good._replace(states=[s for s in states if s.time < 148])) == ["honest readings scored, QoS 1"]
+    assert missed(good._replace(scored=frozenset((s.device, s.time) for s in sent if s.time < 148))) == ["honest readings scored, QoS 1"]
     assert missed(good._replace(peak=201_000_000)) == ["rss at most"]
     assert missed(good._replace(recovered_s=None)) == ["recovered after"]
     assert missed(good._replace(stats=[(1.0, BEFORE), (7.0, AFTER)])) == ["longest wait for statistics"]
