@@ -6,7 +6,7 @@ PINNED = --constraint constraints.txt
 SOURCES = pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-quality bench-bundles bench-day bench-peers bench-training chaos soak notebooks report-check figures demo-bundle mosquitto chromium format clean
+.PHONY: help demo test check bench bench-quality bench-bundles bench-day bench-peers bench-training chaos soak fuzz notebooks report-check figures demo-bundle mosquitto chromium format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ soak: .venv/ready .venv-gateway/ready mosquitto ## an hour at half load (SECONDS
 SEED ?= 1
 chaos: .venv/ready .venv-gateway/ready mosquitto ## a thousand kills of agent and broker, a network that fails, torn databases, full disks, floods, in about two hours (PARTS="kills faults", SEED=7); figures in build/figures/chaos.json
 	.venv/bin/python tests/chaos/main.py --seed $(SEED) $(if $(PARTS),--only $(PARTS))
+
+EXECUTIONS ?= 10000000
+fuzz: .venv/ready .venv-fuzz/ready ## coverage-guided fuzzing of every reader of what others wrote, 10 M executions (EXECUTIONS=100000 is a minute); figures in build/figures/fuzz.json
+	.venv/bin/python tests/fuzz/campaign.py --executions $(EXECUTIONS)
 
 bench-quality: .venv/ready ## detection on real labelled data, every detector; figures in build/figures/quality.json
 	.venv/bin/python tests/bench/quality.py
@@ -91,6 +95,13 @@ mosquitto:
 	  echo "no environment with tflite-runtime, which needs Python 3.11 or older: make PYTHON=python3.11 ..."; \
 	fi
 
+# Apart from the rest: atheris is there for few versions of Python and few machines.
+.venv-fuzz/ready: $(SOURCES)
+	@echo "setting up an environment with atheris (a few seconds) ..."
+	@$(call venv,.venv-fuzz)
+	@.venv-fuzz/bin/python -m pip $(PIP_INSTALL) $(PINNED) --editable '.[fuzz]'
+	@touch $@
+
 .venv/ready: $(SOURCES)
 	@echo "setting up the workstation's environment (a minute or two: TensorFlow) ..."
 	@$(call venv,.venv)
@@ -103,4 +114,4 @@ $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vedette needs
 endef
 
 clean: ## remove environments and build results
-	rm -rf .venv .venv-gateway .venv-tflite build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-gateway .venv-tflite .venv-fuzz build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -284,10 +284,24 @@ class Stream(Struct, frozen=True):
 
 
 class Limits(Struct, frozen=True):
-    """Caps. Past `devices` the one least recently heard of is forgotten; a longer payload is refused; `queue` is in messages."""
+    """Caps.
+
+    Attributes:
+        devices: Of one stream. Past it the one least recently heard of gives way to a new one, but only so fast: see contract/admission.py.
+        payload: A longer one is refused before anything else is looked at.
+        keys: A JSON payload with more, in all its objects together, is refused before it is parsed; so is Sparkplug with more metrics.
+        depth: A JSON payload nested deeper is refused before it is parsed.
+        rate: Messages a second that one device may send for long; null or 0 for any number.
+        burst: Messages that it may send at once: what a broker may have kept of it while the agent was away arrives together.
+        queue: Messages that wait for the worker.
+    """
 
     devices: Count = 10_000
     payload: Size = Size(64 * 1024)
+    keys: Count = 10_000
+    depth: Count = 32
+    rate: Annotated[float, msgspec.Meta(ge=0)] | None = 100.0
+    burst: Count = 10_000
     queue: Count = 10_000
 
 

@@ -16,7 +16,8 @@ import msgspec
 import numpy as np
 
 from vedette.alerts import Alert, Finding, Judge, Judged, Model
-from vedette.config import Alerts, Config, Stream
+from vedette.config import Alerts, Config, Limits, Stream
+from vedette.contract.admission import Admission, AdmissionLimits
 from vedette.contract.bundle import Bundle
 from vedette.contract.devices import Devices, Slots
 from vedette.contract.errors import ConfigError, ScoreError
@@ -178,11 +179,14 @@ class StreamPipeline:
         found, self._untold = self._untold, []
         readings = self._decode(devices, messages)
         done = 0
+        refused: list[tuple[int, str]] = []
         for device, arrived, behind in readings.departed:
-            found += yield from self._take(readings, slice(done, behind), scored)
+            found += yield from self._take(readings, slice(done, behind), scored, refused)
             found += self.judge.depart(device, arrived)
             done = behind
-        found += yield from self._take(readings, slice(done, len(readings)), scored)
+        found += yield from self._take(readings, slice(done, len(readings)), scored, refused)
+        if refused:
+            self._count_refused(readings, refused)
         self.counts["alerts"] += len(found)
         return scored, found
 
@@ -230,8 +234,24 @@ class StreamPipeline:
         self.counts["readings"] += len(readings)
         return readings
 
-    def _take(self, readings: Readings, some: slice, scored: list[Scored]) -> Generator[Windowed, RawScores | None, list[Finding]]:
-        """Window, score and judge some readings of a batch."""
+    def _count_refused(self, readings: Readings, refused: Sequence[tuple[int, str]]) -> None:
+        """Count readings, and why, that were decoded but are too many: a message whole where none of its readings is left."""
+        self.counts["readings"] -= len(refused)
+        left = Counter(readings.messages)
+        left.subtract(readings.messages[position] for position, _ in refused)
+        whole: set[int] = set()
+        for position, reason in refused:
+            message = readings.messages[position]
+            if left[message]:
+                self.counts[f"partial.{reason}"] += 1
+            elif message not in whole:
+                whole.add(message)
+                self.counts[f"rejected.{reason}"] += 1
+
+    def _take(
+        self, readings: Readings, some: slice, scored: list[Scored], refused: list[tuple[int, str]]
+    ) -> Generator[Windowed, RawScores | None, list[Finding]]:
+        """Window, score and judge some readings of a batch; those that are too many are added to `refused`."""
         found: list[Finding] = []
         times = np.array(readings.times[some], dtype=np.float64)
         arrived = np.array(readings.arrived[some], dtype=np.float64)
@@ -239,11 +259,18 @@ class StreamPipeline:
         dated = np.ones(len(readings), dtype=np.bool_)
         dated[readings.undated] = False
         dated = dated[some]
-        for part in self.devices.place(readings.devices[some]):
+        messages = readings.messages[some] if readings.several else ()
+        for part in self.devices.place(readings.devices[some], readings.arrived[some], messages):
+            at, came, sent = times[part.readings], arrived[part.readings], values[part.readings]
+            is_dated = dated[part.readings]
+            if part.kept is not None:
+                refused += [(some.start + part.readings.start + position, reason) for position, reason in part.refused]
+                at, came, sent = at[part.kept], came[part.kept], [sent[position] for position in part.kept.tolist()]
+                is_dated = is_dated[part.kept]
             self.detector.reset(part.evicted)
-            windowed = self.detector.window(part.slots, times[part.readings], values[part.readings], dated[part.readings])
+            windowed = self.detector.window(part.slots, at, sent, is_dated)
             judged = self._conclude(windowed, (yield windowed), scored)
-            batch = Judged(part.slots, times[part.readings], arrived[part.readings], windowed.sent, *judged, part.evicted, part.forgotten)
+            batch = Judged(part.slots, at, came, windowed.sent, *judged, part.evicted, part.forgotten)
             found += [self._explained(finding, windowed) for finding in self.judge.judge(batch)]
         return found
 
@@ -325,7 +352,7 @@ def check_fit(config: Config, manifest: Manifest) -> None:
     """
     for index, stream in enumerate(config.streams):
         if stream.model == manifest.name:
-            stream_decoder(index, stream, manifest, config.limits.payload)
+            stream_decoder(index, stream, manifest, config.limits)
             stream_rules(config, index, manifest)
 
 
@@ -347,15 +374,15 @@ def stream_rules(config: Config, index: int, manifest: Manifest) -> Alerts:
     return rules
 
 
-def stream_decoder(index: int, stream: Stream, manifest: Manifest, max_bytes: int) -> Decoder:
+def stream_decoder(index: int, stream: Stream, manifest: Manifest, limits: Limits) -> Decoder:
     """What takes a stream's payloads apart for a model.
 
     Raises:
         ConfigError: the mapping does not fit the model's features.
     """
-    limits = PayloadLimits(max_bytes, manifest.window.max_gap_s)
+    refused = PayloadLimits(limits.payload, manifest.window.max_gap_s, limits.keys, limits.depth)
     try:
-        return decoder_for(stream.payload, manifest.features, stream.device.field if stream.device else None, stream.filter, limits)
+        return decoder_for(stream.payload, manifest.features, stream.device.field if stream.device else None, stream.filter, refused)
     except ValueError as error:
         raise ConfigError(f"streams[{index}].payload.{error}") from error
 
@@ -389,12 +416,13 @@ class Pipeline:
                 bundle, scorer = open_model(stream.model)
             except ConfigError as error:
                 raise ConfigError(f"streams[{index}].model: {error}") from error
-            decoder = stream_decoder(index, stream, bundle.manifest, limits.payload)
+            decoder = stream_decoder(index, stream, bundle.manifest, limits)
             model = Model(name=bundle.manifest.name, version=bundle.manifest.version)
             features = bundle.manifest.features
             detector = Detector(bundle, scorer, merges=decoder.merges, drops_repeats=decoder.drops_repeats)
             rules = stream_rules(config, index, bundle.manifest)
-            judge = Judge(rules, config.gateway, stream.name, model, Devices(limits.devices), features)
+            devices = Devices(limits.devices, Admission(AdmissionLimits(limits.rate, limits.burst), limits.devices))
+            judge = Judge(rules, config.gateway, stream.name, model, devices, features)
             self.streams.append(StreamPipeline(stream, decoder, judge, detector, explains=explains))
         self._route = functools.lru_cache(maxsize=2 * limits.devices)(self._find_route)
 

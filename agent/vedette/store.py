@@ -84,7 +84,7 @@ class Store:
             return Record()
         except OSError as error:
             raise BundleError(f"{path}: {error.strerror}") from error
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BundleError(f"{path}: damaged ({error}); delete it and install the model again") from error
 
     def record_file(self, name: str) -> Path:

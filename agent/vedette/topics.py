@@ -66,7 +66,8 @@ class TopicFilter:
     def match(self, topic: str) -> str | None:
         """The device's name in `topic`, empty where the filter names none; None where the topic is not the stream's."""
         match = self._pattern.fullmatch(topic)
-        if not match or (self._others and self._others.fullmatch(topic, self._fixed)):
+        # A wildcard at a filter's beginning is none for the broker's own topics.
+        if not match or topic.startswith("$") or (self._others and self._others.fullmatch(topic, self._fixed)):
             return None
         return match["device"] if self.names_device else ""
 

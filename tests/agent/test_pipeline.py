@@ -284,6 +284,7 @@ class Leaving:
             reading = self._other.decode_batch([one], [device])
             for column in ("devices", "times", "arrived", "values"):
                 getattr(found, column).extend(getattr(reading, column))
+            found.messages.append(len(found.messages))
         return found
 
     def take_over(self, other: Decoder) -> None: ...

@@ -134,7 +134,8 @@ class Rig:
         self.notes: list[str] = []
 
     def agent(self, models: Sequence[str], qos: QOS = 1, *, keep: bool = False, **settings: Any) -> Agent:
-        """The agent with a stream for each model; defaults wherever there are any, as an operator runs it, but for `settings`.
+        """The agent with a stream for each model; defaults wherever there are any, as an operator runs it, but for `settings`, and for
+        what one device may send: a few devices stand for a fleet here.
 
         It knows nothing of those before it, unless it is to `keep` what they left; the broker never does.
         """
@@ -149,6 +150,7 @@ class Rig:
             "broker": {"url": self.broker.url, "session_expiry": 0},
             "state_dir": str(self.folder),
             "streams": streams,
+            "limits": {"rate": None},
             **settings,
         }
         path = self.folder / f"agent-{'-'.join(models)}-qos{qos}.yaml"

@@ -162,7 +162,7 @@ def listen(agent: Config, seconds: float, show: Callable[[str], None]) -> list[H
     heard = []
     for index, stream in enumerate(agent.streams):
         manifest = store.open_live(stream.model)[0].manifest
-        heard.append(Heard(stream, manifest.features, stream_decoder(index, stream, manifest, agent.limits.payload)))
+        heard.append(Heard(stream, manifest.features, stream_decoder(index, stream, manifest, agent.limits)))
     waiting: deque[Message] = deque(maxlen=_MAX_WAITING)
     count = 0
 

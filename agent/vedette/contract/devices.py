@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from vedette.contract.admission import Admission
+
 Slots = npt.NDArray[np.intp]
 
 
@@ -64,12 +66,16 @@ class Placed(NamedTuple):
         slots: int `(n,)`.
         evicted: Slots that changed hands, int `(e,)`: what is remembered of them is to be forgotten before these readings are looked at.
         forgotten: Whose they were.
+        kept: Which of these readings have slots, where some were refused; None where all have.
+        refused: Which of them have none, and why: `newcomer` or `flood`.
     """
 
     readings: slice
     slots: Slots
     evicted: Slots
     forgotten: list[str]
+    kept: Slots | None = None
+    refused: Sequence[tuple[int, str]] = ()
 
 
 class Devices:
@@ -77,14 +83,15 @@ class Devices:
 
     Args:
         most: Cap on devices.
+        admission: Limits what they send, and how fast they give way; None for neither.
 
     Attributes:
         names: By slot.
         evicted: How many devices had to give way so far.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, most: int, admission: Admission | None = None) -> None:
+        self._most, self._admission = most, admission
         self.names: list[str] = []
         self._slots: dict[str, int] = {}
         self._heard = PerDevice(np.array(-1, dtype=np.int64))
@@ -103,16 +110,19 @@ class Devices:
         """All slots, that of the device least recently heard of first."""
         return self._heard.values[: len(self.names)].argsort()
 
-    def place(self, devices: Sequence[str]) -> Iterator[Placed]:
+    def place(self, devices: Sequence[str], arrived: Sequence[float] = (), messages: Sequence[int] = ()) -> Iterator[Placed]:
         """Find slots for readings' devices, in order. Each part is to be dealt with before the next is asked for.
 
         Args:
             devices: n names.
+            arrived: Times of arrival, n epoch seconds; without them nothing is refused.
+            messages: Which message each is of, where one may hold several readings.
 
         Yields:
             Mostly one part with all of them; more where devices have to give way to each other within the batch.
         """
         start = 0
+        verdicts: dict[tuple[int, str], bool] = {}
         while start < len(devices):
             some = devices[start:] if start else devices
             evicted: list[int] = []
@@ -120,12 +130,21 @@ class Devices:
             # -1 for one that is not known: in most batches all are.
             found = [self._slots.get(device, -1) for device in some]
             if -1 in found:
-                found = self._make_room(some, found.index(-1), found, evicted, forgotten)
-            slots = np.array(found, dtype=np.intp)
-            self._heard.reach(slots)[slots] = np.arange(self._count, self._count + len(slots))
-            self._count += len(slots)
-            yield Placed(slice(start, start + len(slots)), slots, np.array(evicted, dtype=np.intp), forgotten)
-            start += len(slots)
+                found = self._make_room(some, found.index(-1), found, evicted, forgotten, arrived[start:])
+            part = slice(start, start + len(found))
+            slots, count = np.array(found, dtype=np.intp), np.arange(self._count, self._count + len(found))
+            self._count += len(found)
+            refused = [(position, "newcomer") for position, slot in enumerate(found) if slot < 0] if -1 in found else []
+            if refused:
+                has_slot = slots >= 0
+                self._heard.reach(slots)[slots[has_slot]] = count[has_slot]
+            else:
+                self._heard.reach(slots)[slots] = count
+            if self._admission is not None and arrived:
+                refused += [(at, "flood") for at in self._too_many(some, found, arrived[part], messages[part], verdicts)]
+            kept = np.delete(np.arange(len(found)), [position for position, _ in refused]) if refused else None
+            yield Placed(part, slots if kept is None else slots[kept], np.array(evicted, dtype=np.intp), forgotten, kept, refused)
+            start += len(found)
 
     def surplus(self) -> Slots:
         """Slots of the devices beyond the cap, those least recently heard of, where more were restored than are allowed now."""
@@ -143,6 +162,10 @@ class Devices:
         to[order] = np.arange(len(order))
         self._heard.reset(slots)
         self._heard.move(to)
+        if self._admission is not None:
+            for slot in slots.tolist():
+                self._admission.vacate(slot)
+            self._admission.move(to.tolist())
         self.names[:] = [self.names[slot] for slot in stay.tolist()]
         self._slots = {name: slot for slot, name in enumerate(self.names)}
         self.evicted += len(slots)
@@ -150,7 +173,8 @@ class Devices:
 
     def saved(self) -> dict[str, Any]:
         """All that is known of the devices."""
-        return {"names": self.names, "heard": self._heard.values, "count": self._count, "evicted": self.evicted}
+        admission = self._admission.saved() if self._admission is not None else None
+        return {"names": self.names, "heard": self._heard.values, "count": self._count, "evicted": self.evicted, "admission": admission}
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Go on with what was saved; there may be more devices than the cap, see `surplus`."""
@@ -158,9 +182,39 @@ class Devices:
         self._slots = {name: slot for slot, name in enumerate(self.names)}
         self._heard.restore(saved["heard"])
         self._count, self.evicted = saved["count"], saved["evicted"]
+        if self._admission is not None and saved["admission"] is not None:
+            self._admission.restore(saved["admission"])
 
-    def _make_room(self, devices: Sequence[str], first: int, found: list[int], evicted: list[int], forgotten: list[str]) -> list[int]:
-        """The slots of as many readings as can be placed, from the first of an unknown device on."""
+    def _too_many(
+        self,
+        devices: Sequence[str],
+        found: list[int],
+        arrived: Sequence[float],
+        messages: Sequence[int],
+        verdicts: dict[tuple[int, str], bool],
+    ) -> list[int]:
+        """Positions of readings that their devices should not have sent; `verdicts` are those on messages that hold several."""
+        assert self._admission is not None
+        if not messages and -1 not in found:
+            return self._admission.refused(found, arrived)
+        asked = [position for position, slot in enumerate(found) if slot >= 0]
+        if not messages:
+            refused = self._admission.refused([found[at] for at in asked], [arrived[at] for at in asked])
+            return [asked[at] for at in refused]
+        firsts: dict[tuple[int, str], int] = {}
+        for at in asked:
+            if (key := (messages[at], devices[at])) not in verdicts:
+                firsts.setdefault(key, at)
+        keys = list(firsts)
+        refused = self._admission.refused([found[at] for at in firsts.values()], [arrived[at] for at in firsts.values()])
+        verdicts.update(dict.fromkeys(keys, False) | {keys[at]: True for at in refused})
+        return [at for at in asked if verdicts[messages[at], devices[at]]]
+
+    def _make_room(
+        self, devices: Sequence[str], first: int, found: list[int], evicted: list[int], forgotten: list[str], arrived: Sequence[float]
+    ) -> list[int]:
+        """The slots of as many readings as can be placed, from the first of an unknown device on; -1 for one that is refused."""
+        admission = self._admission if arrived else None
         found = found[:first]
         known = np.array(found, dtype=np.intp)
         heard = self._heard.reach(known)
@@ -174,9 +228,17 @@ class Devices:
                     self.names.append(device)
                     heard = self._heard.reach(np.array([slot]))
                 else:
+                    if admission is not None and admission.is_shut(arrived[position]):
+                        found.append(-1)
+                        continue
                     slot = int(heard[: len(self.names)].argmin())
                     if heard[slot] >= self._count:
                         return found  # it is one of this part's: that is to be dealt with first
+                    if admission is not None and not admission.may_take(slot, arrived[position]):
+                        found.append(-1)
+                        continue
+                    if self._admission is not None:
+                        self._admission.vacate(slot)
                     evicted.append(slot)
                     forgotten.append(self.names[slot])
                     del self._slots[self.names[slot]]

@@ -70,6 +70,8 @@ class Readings:
         arrived: When each one's message arrived, epoch seconds; infinity for a table's row.
         undated: Which readings have no time of their own, where the decoder drops repeats.
         values: In the order of the FeatureSpec; NaN or None where nothing was sent.
+        messages: Which of the batch's messages each is of.
+        several: Whether a message holds more than one.
         accepted: Messages that gave at least one reading, or said that a device is gone.
         rejected: Messages refused whole, by reason: what was received is `accepted` and the sum of these.
         partial: What else was wrong, by reason: single readings or values that were refused within accepted messages, and what was
@@ -78,7 +80,10 @@ class Readings:
         explained: For each reason, the first refusal of this batch in words, without anything that a device sent.
     """
 
-    __slots__ = ("accepted", "arrived", "departed", "devices", "explained", "partial", "rejected", "times", "undated", "values")
+    __slots__ = (
+        "accepted", "arrived", "departed", "devices", "explained", "messages", "partial", "rejected", "several", "times",
+        "undated", "values",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.devices: list[str] = []
@@ -86,6 +91,8 @@ class Readings:
         self.arrived: list[float] = []
         self.undated: list[int] = []
         self.values: list[Sequence[Value]] = []
+        self.messages: list[int] = []
+        self.several = False
         self.accepted = 0
         self.rejected: Counter[str] = Counter()
         self.partial: Counter[str] = Counter()
@@ -144,11 +151,15 @@ class PayloadLimits(NamedTuple):
 
     Attributes:
         max_bytes: A longer payload.
+        max_keys: A JSON payload with more keys, in all its objects together; a Sparkplug message with more metrics.
+        max_depth: A JSON payload nested deeper.
         max_gap_s: A retained message's own time may be this old; an older one belongs to no window.
     """
 
     max_bytes: int = 64 * 1024
     max_gap_s: float = math.inf
+    max_keys: int = 10_000
+    max_depth: int = 32
 
 
 class Found(NamedTuple):
@@ -226,8 +237,8 @@ class MessageDecoder(ABC):
     def decode_batch(self, messages: Sequence[Message], devices: Sequence[str]) -> Readings:
         """See Decoder."""
         readings = Readings()
-        for message, device in zip(messages, devices, strict=True):
-            self._decode_into(readings, message, device)
+        for number, (message, device) in enumerate(zip(messages, devices, strict=True)):
+            self._decode_into(readings, number, message, device)
         return readings
 
     def decode(self, message: Message, device: str) -> Reading:
@@ -240,7 +251,7 @@ class MessageDecoder(ABC):
         time = self._check(found, message)
         return Reading(found.device, time, self._complete(found, time))
 
-    def _decode_into(self, readings: Readings, message: Message, device: str) -> None:
+    def _decode_into(self, readings: Readings, number: int, message: Message, device: str) -> None:
         notes = Notes()
         try:
             if len(message.payload) > self._limits.max_bytes:
@@ -261,10 +272,12 @@ class MessageDecoder(ABC):
         kept.sort(key=operator.itemgetter(0))
         first = len(readings)
         readings.undated += [first + place for place, (_, each) in enumerate(kept) if each.time is None or not each.dated]
+        readings.several |= len(kept) > 1
         for time, each in kept:
             readings.devices.append(each.device)
             readings.times.append(time)
             readings.arrived.append(message.arrived)
+            readings.messages.append(number)
             readings.values.append(self._complete(each, time))
         for remark in notes.remarks:
             readings.note(remark)

@@ -79,7 +79,7 @@ def test_readings_without_times_are_spaced_back_from_the_last() -> None:
     assert plain(decode(elements, readings=".", every="10s")) == [("d1", 20, 1, None), ("d1", 0, 3, None)]
     late = {"ts": ARRIVED - 100, "r": elements}
     assert plain(decode(late, readings="r", every="10s", time=TS)) == [("d1", 120, 1, None), ("d1", 100, 3, None)]
-    assert decode(elements, readings=".", every="10s", retained=True).rejected == {"type": 1}
+    assert decode(elements, readings=".", every="10s", retained=True).rejected == {"null": 1}
     assert decode(elements[:1], readings=".", every="10s", retained=True).rejected == {"retained": 1}
 
 

@@ -15,6 +15,7 @@ from vedette.contract.readings import Found, Message, MessageDecoder, Notes, Pay
 MAX_TEXT = 256
 """Bytes of a text; a longer one is no category."""
 
+_NOT_FINITE = re.compile(rb"[+-]?(?:nan|inf(?:inity)?)", re.IGNORECASE)
 _NUMBER = re.compile(rb"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 
 
@@ -62,9 +63,12 @@ class ValueDecoder(MessageDecoder):
 
 def _number(payload: bytes) -> float:
     bare = payload.strip()
-    value = float(bare) if _NUMBER.fullmatch(bare) else math.inf
-    if not math.isfinite(value):
+    if _NOT_FINITE.fullmatch(bare):
+        raise ReadingError("not_finite", "payload is NaN or infinity")
+    if not _NUMBER.fullmatch(bare):
         raise ReadingError("type", "payload: expected a bare number")
+    if not math.isfinite(value := float(bare)):
+        raise ReadingError("not_finite", "payload: the number is out of range")
     return value
 
 

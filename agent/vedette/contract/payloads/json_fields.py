@@ -14,6 +14,7 @@ import msgspec
 
 from vedette.contract.errors import ReadingError
 from vedette.contract.features import Categories, Feature, Number, Scalar
+from vedette.contract.payloads.json_shape import why_invalid, why_malformed
 from vedette.contract.payloads.spec import Unit
 
 UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
@@ -157,9 +158,9 @@ def decode_strictly(decode: Callable[[Any], Any], payload: Any) -> Any:
     except RecursionError as error:
         raise ReadingError("depth", "payload is nested too deeply") from error
     except msgspec.ValidationError as error:
-        raise ReadingError("type", f"payload: {error}") from error
+        raise why_invalid(str(error)) from error
     except msgspec.DecodeError as error:
-        raise ReadingError("malformed", f"payload: {error}") from error
+        raise why_malformed(bytes(payload), str(error)) from error
 
 
 def seconds_of(value: float | datetime | None, field: str, unit: Unit) -> float:

@@ -16,6 +16,7 @@ from vedette.contract.errors import ReadingError
 from vedette.contract.features import FeatureSpec, Number, Value
 from vedette.contract.payloads import json_fields as fields
 from vedette.contract.payloads.json_fields import Leaf, Path
+from vedette.contract.payloads.json_shape import check_shape, may_exceed
 from vedette.contract.payloads.spec import PayloadSpec
 from vedette.contract.readings import (
     MAX_FUTURE_S,
@@ -83,6 +84,8 @@ class JsonDecoder(MessageDecoder):
         _, payloads, arrived, retained = zip(*messages, strict=True)
         if True in retained or max(map(len, payloads)) > self._limits.max_bytes:
             return None
+        if any(may_exceed(payload, self._limits) for payload in payloads):
+            return None
         try:
             objects = list(map(self._decode, payloads))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -101,6 +104,7 @@ class JsonDecoder(MessageDecoder):
             return None
         readings.times, readings.devices = times, names
         readings.values = list(rows if not self._clocks else self._with_clocks(rows, times))
+        readings.messages = list(range(len(messages)))
         readings.accepted = len(messages)
         return readings
 
@@ -145,6 +149,7 @@ class JsonDecoder(MessageDecoder):
         return list(zip(*columns, strict=True))
 
     def _read(self, message: Message, device: str, notes: Notes) -> Sequence[Found]:  # noqa: ARG002 because one reading has no faults within
+        check_shape(message.payload, self._limits)
         found = fields.decode_strictly(self._decode, message.payload)
         if self._device_of:
             device = fields.device_name(self._device_of(found))

@@ -17,6 +17,7 @@ from vedette.contract.errors import ReadingError
 from vedette.contract.features import Categories, Feature, FeatureSpec, Number, Scalar
 from vedette.contract.payloads import json_fields as fields
 from vedette.contract.payloads.json_fields import Leaf, Path
+from vedette.contract.payloads.json_shape import check_shape
 from vedette.contract.payloads.spec import PayloadSpec
 from vedette.contract.readings import MAX_READINGS, Found, Message, MessageDecoder, Notes, PayloadLimits
 
@@ -112,6 +113,7 @@ class ReadingsDecoder(_Series):
         self._decode = msgspec.json.Decoder(document).decode
 
     def _read(self, message: Message, device: str, notes: Notes) -> Sequence[Found]:
+        check_shape(message.payload, self._limits)
         document = fields.decode_strictly(self._decode, message.payload)
         elements = self._array_of(document)
         if len(elements) > MAX_READINGS:
@@ -151,6 +153,7 @@ class ColumnsDecoder(_Series):
         self._decode: Callable[[Any], Any] = msgspec.json.Decoder(fields.struct_type(self._leaves)).decode
 
     def _read(self, message: Message, device: str, notes: Notes) -> Sequence[Found]:
+        check_shape(message.payload, self._limits)
         document = fields.decode_strictly(self._decode, message.payload)
         columns = [get(document) for get in self._within]
         if self._beside:

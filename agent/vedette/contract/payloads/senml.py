@@ -13,6 +13,7 @@ import msgspec
 from vedette.contract.errors import ReadingError
 from vedette.contract.features import FeatureSpec, Number, Value
 from vedette.contract.payloads.json_fields import decode_strictly
+from vedette.contract.payloads.json_shape import check_shape
 from vedette.contract.payloads.spec import PayloadSpec
 from vedette.contract.readings import Found, Message, MessageDecoder, Notes, PayloadLimits
 
@@ -78,8 +79,9 @@ class SenmlDecoder(MessageDecoder):
         payload = message.payload
         if payload[:1] and 0x80 <= payload[0] <= 0x9F:
             raise ReadingError("unsupported", "payload looks like SenML in CBOR; send it as JSON")
+        check_shape(payload, self._limits)
         records = decode_strictly(self._decode, payload)
-        if b'_"' in payload and any(key.endswith("_") for record in msgspec.json.decode(payload) for key in record):
+        if b'_"' in payload and any(key.endswith("_") for record in decode_strictly(msgspec.json.decode, payload) for key in record):
             raise ReadingError("unsupported", "payload has a field that must be understood and is not (its name ends in _)")
         found: dict[tuple[str, float | None, bool], list[Value]] = {}
         for name, time, dated, value in _resolve(records, message, notes):

@@ -105,6 +105,8 @@ class SparkplugDecoder(MessageDecoder):
     def _read(self, message: Message, device: str, notes: Notes) -> Sequence[Found]:
         group, kind, edge, source = _address(message.topic)
         time, sequence, metrics = _payload(message.payload)
+        if len(metrics) > self._limits.max_keys:
+            raise ReadingError("keys", f"payload has more than {self._limits.max_keys} metrics")
         node = self._nodes.get((group, edge))
         if kind == "DEATH":
             self._bury(group, edge, source, metrics, notes)
@@ -278,7 +280,9 @@ def _value(field: protobuf.Field, kind: int, *, number: bool) -> Scalar:
         value = bool(field.integer)
     elif field.number == 15 and field.wire == protobuf.BYTES and not number:
         value = _text(field.data)
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ReadingError("not_finite", "a metric's value is NaN or infinity")
+    if value is None:
         raise ReadingError("type", f"a metric's value: expected {'a number' if number else 'text, a number, true or false'}")
     return float(value) if number else value
 
