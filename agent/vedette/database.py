@@ -105,6 +105,7 @@ class Database:
         """
         with self._lock:
             connection = self._usable()
+            assert not connection.in_transaction, "one transaction at a time"
             committed = False
             try:
                 if self._wal_bytes() > MAX_WAL_TIMES * self._max_wal_bytes:
@@ -183,6 +184,17 @@ class Database:
     def _open(self) -> str | None:
         self._drop_connection()
         self._check_folder()
+        is_new = not self.path.exists()
+        try:
+            return self._open_or_make()
+        except DiskError:
+            # What a full disk leaves of a file that was to be made is no damaged one.
+            with suppress(OSError):
+                if is_new and not self.path.stat().st_size:
+                    self.path.unlink()
+            raise
+
+    def _open_or_make(self) -> str | None:
         told = None
         why = self._unusable()
         if why is None:

@@ -15,7 +15,7 @@ from vedette.alerts import Alert, ended
 from vedette.contract import saved
 from vedette.contract.errors import DiskError, SavedError
 from vedette.contract.readings import Message
-from vedette.journal import Durability, Journal, Tick
+from vedette.journal import Durability, Journal, Past, Tick
 from vedette.outbox import Outbox
 from vedette.pipeline import Outcome, Scored
 from vedette.rollout import Rollout
@@ -126,49 +126,60 @@ class Engine:
     def _go_back(self) -> int:
         """Bring the pipeline to where the journal says it was, and say how many messages it took."""
         past = self._journal.past()
-        pipeline, number = self._rollout.pipeline, past.number
+        try:
+            alerts = self._go_through(past, MAX_BATCH, self._rollout.pipeline.process)
+        except Exception:  # because a message that brought the pipeline down before is among them
+            log.exception("messages of the journal bring the pipeline down; it takes them one by one")
+            alerts = self._go_through(past, 1, self._process_one)
+        self.number = past.number + len(past.messages)
+        if alerts:
+            self._tell(alerts, None)
+        return len(past.messages)
+
+    def _go_through(self, past: Past, most: int, process: Callable[[Sequence[Message]], Outcome]) -> list[Alert]:
+        """Take the journal's messages through the pipeline, at most so many at once.
+
+        Returns:
+            Alerts that were not told before.
+        """
         self._restore(past.state)
-        count = len(past.messages)
-        stops = sorted({past.told - number, *(tick.after - number for tick in past.ticks), count} & set(range(1, count + 1)))
-        ticks, at, alerts = list(past.ticks), 0, list[Alert]()
+        number, count, ticks = past.number, len(past.messages), list(past.ticks)
+        stops = sorted({past.told - number, *(tick.after - number for tick in ticks), count} & set(range(1, count + 1)))
+        at, alerts = 0, list[Alert]()
         for stop in [0, *stops]:
             while at < stop:
-                batch = past.messages[at : min(stop, at + MAX_BATCH)]
-                outcome = self._guarded(batch)
+                batch = past.messages[at : min(stop, at + most)]
+                outcome = process(batch)
                 if self._on_scores:
                     self._on_scores(outcome.scored)
                 if number + at >= past.told:
                     alerts += outcome.alerts
                 at += len(batch)
             while ticks and ticks[0].after <= number + at:
-                pipeline.tick(ticks.pop(0).now)  # its alerts were told, with the tick
-        self.number = number + count
-        if alerts:
-            self._tell(alerts, None)
-        return count
+                self._rollout.pipeline.tick(ticks.pop(0).now)  # its alerts were told, with the tick
+        return alerts
 
-    def _guarded(self, messages: Sequence[Message]) -> Outcome:
-        """Score messages, and leave out those that bring the pipeline down."""
+    def _process_one(self, messages: Sequence[Message]) -> Outcome:
+        """Score one message, or leave it out if that brings the pipeline down."""
         try:
             return self._rollout.pipeline.process(messages)
-        except Exception:  # because a message that did so before may be among them
-            if len(messages) == 1:
-                log.exception("a message on %.200r brought the pipeline down; it is left out", messages[0].topic)
-                self.crashed += 1
-                return Outcome([], [])
-        outcomes = [self._guarded([message]) for message in messages]
-        return Outcome([s for o in outcomes for s in o.scored], [a for o in outcomes for a in o.alerts])
+        except Exception:  # because all others have to be watched on
+            log.exception("a message on %.200r brought the pipeline down; it is left out", messages[0].topic)
+            self.crashed += 1
+            return Outcome([], [])
 
     def _process_singly(self, messages: Sequence[Message]) -> Outcome:
         """After a fault halfway through a batch: from where the pipeline was before it."""
-        number = self.number
+        scores, self._on_scores = self._on_scores, None  # they were given
+        crashed = self.crashed
         try:
             past = self._journal.past()
-            self._restore(past.state)
-            self._guarded(past.messages[: max(0, number - past.number)])
+            before = past._replace(messages=past.messages[: max(0, self.number - past.number)])
+            self._go_through(before, 1, self._process_one)
         except DiskError:
             self._restore(None)
-        outcomes = [self._guarded([message]) for message in messages]
+        self._on_scores, self.crashed = scores, crashed
+        outcomes = [self._process_one([message]) for message in messages]
         return Outcome([s for o in outcomes for s in o.scored], [a for o in outcomes for a in o.alerts])
 
     def _restore(self, state: bytes | None) -> None:

@@ -72,7 +72,7 @@ class Outbox:
         """
         self.spool.remove(n for mid in self._connection.take_delivered() if (n := self._in_flight.pop(mid, None)) is not None)
         self._send()
-        if self.spool.unsettled and now >= self._forget_due:
+        if (self.spool.unsettled or self._database.failing) and now >= self._forget_due:
             self._settle()
             self._forget_due = now + FORGET_EVERY_S if now < float("inf") else 0.0
 

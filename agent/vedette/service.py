@@ -40,9 +40,6 @@ ARRIVING_S = 1.0
 MAX_FAULTS = 10
 """So many turns in a row that fail, and the service manager has to begin everything anew."""
 
-RECOVER_EVERY_S = 0.5
-"""How often a disk that fails is tried again."""
-
 
 class Service:
     """One agent.
@@ -91,7 +88,7 @@ class Service:
         self._engine = Engine(self._rollout, self._journal, self._outbox, config.durability, on_scores)
         self._faults = 0
         self._started = time.monotonic()
-        self._flush_due = self._recover_due = self._started
+        self._flush_due = self._started
         self._stats_due = self._started + config.stats_every
 
     def run(self) -> None:
@@ -153,14 +150,8 @@ class Service:
             self._publish_stats()
 
     def _keep(self, now: float) -> None:
-        """See to the disk."""
-        if self._database.failing and now >= self._recover_due:
-            self._recover_due = now + RECOVER_EVERY_S
-            if self._database.recover():
-                log.info("the disk works again")
-                self._journal.flush()
-                self._inbox.wake()
-        if self._config.durability == "periodic" and now >= self._flush_due:
+        """See to it that what is known is on disk, and say where that cannot be."""
+        if self._config.durability == "full" or now >= self._flush_due:
             self._flush_due = now + self._config.flush_every
             self._journal.flush()
         self._engine.keep()
@@ -215,6 +206,7 @@ class Service:
             "dropped": self._inbox.dropped,
             "spooled": len(self._outbox),
             "spool": self._spool.stats(),
+            "disk": self._database.failing,
             **self._rollout.pipeline.stats(),
         }
 

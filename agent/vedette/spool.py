@@ -75,7 +75,7 @@ class Spool:
             topic TEXT NOT NULL, payload SEALED BLOB NOT NULL);
         CREATE INDEX IF NOT EXISTS alerts_updates ON alerts (number) WHERE type = 'update';
         CREATE INDEX IF NOT EXISTS alerts_episodes ON alerts (episode);
-        CREATE TABLE IF NOT EXISTS episodes (episode TEXT PRIMARY KEY, alert SEALED BLOB NOT NULL);
+        CREATE TABLE IF NOT EXISTS episodes (episode TEXT PRIMARY KEY, alert SEALED BLOB NOT NULL) WITHOUT ROWID;
     """
 
     def __init__(self, database: Database, limits: SpoolLimits) -> None:
@@ -219,7 +219,7 @@ class Spool:
         """The last alert, as JSON, of every episode of which a `new` was added and no `end`."""
 
         def look(shelves: Sequence[sqlite3.Connection]) -> list[tuple[str, bytes]]:
-            return shelves[0].execute("SELECT episode, alert FROM episodes ORDER BY rowid").fetchall()
+            return shelves[0].execute("SELECT episode, alert FROM episodes ORDER BY episode").fetchall()
 
         found: dict[str, bytes | None] = {episode: unseal(sealed) for episode, sealed in self._look(look)}
         found.update(self._episodes)

@@ -96,6 +96,10 @@ class Process:
         fields = self._proc("stat").rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS_A_SECOND
 
+    def written_bytes(self) -> int:
+        """What it has had written to disk so far."""
+        return int(self._proc("io").split("\nwrite_bytes: ")[1].split()[0])
+
     def resident_bytes(self) -> int:
         """Memory that it holds."""
         return int(self._proc("statm").split()[1]) * os.sysconf("SC_PAGE_SIZE")

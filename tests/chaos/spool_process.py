@@ -9,7 +9,7 @@ from typing import Any, Self
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from chaos.disk import DiskFault, environment
+from chaos.disk_faults import DiskFault, environment
 from spools import NOW, outgoing
 from vedette.config import SpoolLimits
 from vedette.contract.errors import DiskError
@@ -89,6 +89,7 @@ class _Held:
             "waiting": waiting,
             "episodes": len(self.spool.open_episodes()),
             "stats": self.spool.stats(),
+            "files": sorted(path.name for path in self._folder.iterdir()),
         }
 
 
