@@ -15,7 +15,7 @@ MAX_IN_FLIGHT = 20
 """Unacknowledged alerts at a time: as many as mosquitto takes by default."""
 
 
-FORGET_EVERY_S = 0.5
+FORGET_EVERY_S = 0.05
 """Acknowledged alerts leave the disk together: a disk that has to be sure of it takes as long for one as for fifty, and alerts to come
 wait meanwhile. Those that an end of the agent finds still there are sent once more, with the ids that they had. A disk that fails is tried
 as often.

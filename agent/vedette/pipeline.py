@@ -1,7 +1,8 @@
 """The path of a reading, in order: message, reading, window, score, alert. Live telemetry and recordings walk this same path.
 
 Rules this module keeps: no I/O and no clock; what one stream or device sends never stops another; every message is accounted for: per
-stream, received = accepted messages + rejected, and the accepted ones' readings = scored + waiting + held + late + failed.
+stream, received = accepted messages + rejected, and the accepted ones' readings = scored + waiting + held + late + repeated +
+failed.
 """
 
 import functools
@@ -201,7 +202,7 @@ class StreamPipeline:
         model = self._model_counts()
         return {
             **{name: self.counts[name] for name in ("received", "readings", "scored")},
-            **{name: model[name] for name in ("waiting", "held", "late")},
+            **{name: model[name] for name in ("waiting", "held", "late", "repeated")},
             "failed": self.failed,
             "devices": len(self.devices),
             "restarted": model["restarted"],
@@ -235,9 +236,12 @@ class StreamPipeline:
         times = np.array(readings.times[some], dtype=np.float64)
         arrived = np.array(readings.arrived[some], dtype=np.float64)
         values = readings.values[some]
+        dated = np.ones(len(readings), dtype=np.bool_)
+        dated[readings.undated] = False
+        dated = dated[some]
         for part in self.devices.place(readings.devices[some]):
             self.detector.reset(part.evicted)
-            windowed = self.detector.window(part.slots, times[part.readings], values[part.readings])
+            windowed = self.detector.window(part.slots, times[part.readings], values[part.readings], dated[part.readings])
             judged = self._conclude(windowed, (yield windowed), scored)
             batch = Judged(part.slots, times[part.readings], arrived[part.readings], windowed.sent, *judged, part.evicted, part.forgotten)
             found += [self._explained(finding, windowed) for finding in self.judge.judge(batch)]
@@ -388,7 +392,7 @@ class Pipeline:
             decoder = stream_decoder(index, stream, bundle.manifest, limits.payload)
             model = Model(name=bundle.manifest.name, version=bundle.manifest.version)
             features = bundle.manifest.features
-            detector = Detector(bundle, scorer, merges=decoder.merges)
+            detector = Detector(bundle, scorer, merges=decoder.merges, drops_repeats=decoder.drops_repeats)
             rules = stream_rules(config, index, bundle.manifest)
             judge = Judge(rules, config.gateway, stream.name, model, Devices(limits.devices), features)
             self.streams.append(StreamPipeline(stream, decoder, judge, detector, explains=explains))
