@@ -136,6 +136,6 @@ class Fleet:
 
 
 def _send(broker: socket.socket, data: bytes) -> None:
-    broker.settimeout(10.0)
+    broker.settimeout(30.0)
     broker.sendall(data)
     broker.setblocking(False)

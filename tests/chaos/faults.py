@@ -126,7 +126,7 @@ def suffer(site: Site, fault: Fault) -> Suffered:
     began_s = time.monotonic()
     with fault.act(site):
         time.sleep(fault.lasts_s)
-    ended_s = time.monotonic()
+        ended_s = time.monotonic()  # before it ends: the agent may be back before this thread goes on
     noticed_s = back_s = None
     if fault.breaks:
         # It may have been back before the fault was over: after a cut, at once.

@@ -17,9 +17,11 @@ class Progress:
         self.clear()
         self._bar = tqdm(total=total, desc=what, disable=None, leave=False, file=sys.stderr)
 
-    def __call__(self, count: float = 1) -> None:
-        """So many more are done."""
-        if self._bar is not None:
+    def __call__(self, count: float | str = 1) -> None:
+        """So many more are done; or, in words, what is being done now."""
+        if isinstance(count, str):
+            self.begin(count, 1)
+        elif self._bar is not None:
             self._bar.update(count)
 
     def say(self, *lines: str) -> None:

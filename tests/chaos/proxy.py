@@ -55,6 +55,7 @@ class Proxy:
 
     Attributes:
         port: Where the agent connects.
+        failure: What an observer has raised; whoever relies on it has to look.
     """
 
     def __init__(self, port: int, observer: Observer, seed: int = 0) -> None:
@@ -64,6 +65,7 @@ class Proxy:
         self._thread = threading.Thread(target=self._run, name="fault-proxy", daemon=True)
         self._flows: dict[int, tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = {}
         self._count = 0
+        self.failure: Exception | None = None
         self._swallows = self._byte_wise = False
         self._delay_s = self._jitter_s = 0.0
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -169,7 +171,9 @@ class Proxy:
         finally:
             for pump in pumps:
                 pump.cancel()
-            await asyncio.gather(*pumps, return_exceptions=True)
+            for result in await asyncio.gather(*pumps, return_exceptions=True):
+                if isinstance(result, Exception):
+                    self.failure = result
             del self._flows[number]
             for writer in (agent_out, broker_out):
                 writer.close()

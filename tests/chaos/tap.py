@@ -44,6 +44,7 @@ class _Connection:
         self.protocol = packets.LEVEL_5
         self.readings: dict[int, list[int]] = {}  # by packet id: numbers of readings that the agent has not acknowledged yet
         self.alerts: dict[int, Seen] = {}  # by packet id: what the broker has not acknowledged yet
+        self.opened_s = time.monotonic()
         self.subscribed_s = self.left_s = -math.inf
 
 
@@ -91,8 +92,9 @@ class Tap:
             return self._acknowledged_s[place] if place < len(self._acknowledged_s) else None
 
     def noticed_since(self, moment_s: float) -> float | None:
-        """When the agent first hung up after a moment; None if not yet."""
-        return min((each.left_s for each in list(self._connections.values()) if each.left_s >= moment_s), default=None)
+        """When the agent first hung up, or connected anew, after a moment; None if not yet."""
+        times = [moment for each in list(self._connections.values()) for moment in (each.left_s, each.opened_s)]
+        return min((each for each in times if each >= moment_s), default=None)
 
     def opened(self, connection: int) -> None:
         """See Observer."""
