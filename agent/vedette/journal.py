@@ -77,7 +77,8 @@ class Journal:
 
     Args:
         database: Made with this class's SCHEMA.
-        durability: `full` has every burst on disk when `take` returns; `periodic` when `flush` does; `memory` keeps checkpoints alone.
+        durability: `full` has what is to be acknowledged on disk when `take` returns, and all else when `flush` does; `periodic` all of it
+            when `flush` does; `memory` keeps checkpoints alone.
 
     Attributes:
         last: Number of the last message that was taken.
@@ -127,7 +128,7 @@ class Journal:
         return Past(number, None if state is None else unseal(state), marks.get("told", 0), messages, ticks)
 
     def take(self, burst: Burst) -> None:
-        """Number a burst's messages and keep them, on disk if that is asked for and the disk works. Called by the network's thread."""
+        """Number a burst's messages and keep them, on disk if the broker waits for that. Called by the network's thread."""
         self.last += len(burst.messages)
         entry = _Entry(self.last, burst.messages, burst.ids)
         self._remember(entry)
@@ -137,7 +138,7 @@ class Journal:
         self.bytes += size
         self._pending_bytes += size
         self._pending.append(entry)
-        if self._durability == "full" or self._pending_bytes > MAX_PENDING_BYTES:
+        if (self._durability == "full" and any(burst.ids)) or self._pending_bytes > MAX_PENDING_BYTES:
             self.flush()
 
     def flush(self) -> None:

@@ -37,6 +37,9 @@ IDLE_S = 0.2
 ARRIVING_S = 1.0
 """No message takes longer from its time of arrival into the inbox."""
 
+FLUSH_S = 0.1
+"""What the broker does not wait for is on disk within this time."""
+
 MAX_FAULTS = 10
 """So many turns in a row that fail, and the service manager has to begin everything anew."""
 
@@ -151,8 +154,8 @@ class Service:
 
     def _keep(self, now: float) -> None:
         """See to it that what is known is on disk, and say where that cannot be."""
-        if self._config.durability == "full" or now >= self._flush_due:
-            self._flush_due = now + self._config.flush_every
+        if now >= self._flush_due:
+            self._flush_due = now + (self._config.flush_every if self._config.durability == "periodic" else FLUSH_S)
             self._journal.flush()
         self._engine.keep()
         self._connection.say(f"degraded: {self._database.failing}" if self._database.failing else "online")

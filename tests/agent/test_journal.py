@@ -47,6 +47,7 @@ def test_after_an_end_at_any_point_checkpoint_and_messages_after_it_are_all_that
     for step, count in steps:
         if step == "take":
             journal.take(burst(*range(taken + 1, taken + count + 1)))
+            journal.flush()
             taken += count
         elif step == "checkpoint":
             number = max(number, taken - count)
@@ -151,6 +152,16 @@ def test_periodic_writes_when_it_is_told_to_and_with_every_alert_and_memory_neve
     journal.take(burst(1))
     journal.flush()
     assert on_disk() == 0 and journal.last == 1
+    database.close()
+
+
+def test_what_nobody_waits_for_is_written_with_what_comes_next(tmp_path: Path) -> None:
+    database, journal = opened(tmp_path)
+    journal.take(Burst([message(1)], [0], []))
+    with database.reading() as connection:
+        assert connection.execute("SELECT count(*) FROM arrived").fetchone()[0] == 0
+        journal.take(burst(2))
+        assert connection.execute("SELECT count(*) FROM arrived").fetchone()[0] == 2
     database.close()
 
 
