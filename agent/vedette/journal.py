@@ -22,8 +22,8 @@ from vedette.seals import seal, unseal
 
 Durability = Literal["full", "periodic", "memory"]
 
-RECENT = 1000
-"""Messages that are known to have been taken when the broker sends them again. It has far fewer unacknowledged at a time."""
+RECENT = 4096
+"""Messages that are known to have been taken when the broker sends them again. It has fewer unacknowledged at a time."""
 
 MAX_PENDING_BYTES = 8 * 1024**2
 """Of messages that are not on disk yet: what memory holds while the disk fails, or between two writings of `periodic`."""

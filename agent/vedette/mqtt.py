@@ -31,6 +31,11 @@ log = logging.getLogger(__name__)
 _PROTOCOLS = {5: paho.MQTTv5, "3.1.1": paho.MQTTv311}
 _LONGEST_RETRY_S = 30
 
+_MOST_IN_FLIGHT = 1024
+"""Messages that the broker may send before it has an acknowledgement, in MQTT 5: brokers allow few by themselves, which makes many small
+bursts. Some take it for a hint only; what is known of repeats goes far beyond it.
+"""
+
 _properties: Any = Properties  # because paho's has no types
 
 
@@ -103,6 +108,7 @@ class Connection:
         if self._broker.protocol == 5:
             wishes = _properties(PacketTypes.CONNECT)
             wishes.MaximumPacketSize = self._network.max_packet
+            wishes.ReceiveMaximum = _MOST_IN_FLIGHT
             if self._session:
                 wishes.SessionExpiryInterval = int(self._broker.session_expiry)
             more = {"clean_start": self._session is None, "properties": wishes}
