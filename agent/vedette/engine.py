@@ -92,6 +92,15 @@ class Engine:
         if alerts := self._rollout.pipeline.tick(now):
             self._tell(alerts, Tick(self.number, now))
 
+    def pause(self, since: float | None, until: float) -> None:
+        """Nothing could be heard from `since`, or from the last message on, to `until`, epoch seconds: no device was silent then."""
+        self._rollout.pipeline.pause(since, until)
+        try:
+            with self._journal.transaction() as connection:
+                self._journal.mark_tick(connection, Tick(self.number, until, since or 0.0))
+        except DiskError:
+            return  # a restart before the next checkpoint may then tell silence that was none
+
     def keep(self, *, at_once: bool = False) -> None:
         """Write a checkpoint if one is due, or at once."""
         if not (at_once or self._journal.needs_checkpoint or self._is_due()):
@@ -156,8 +165,15 @@ class Engine:
                     alerts += outcome.alerts
                 at += len(batch)
             while ticks and ticks[0].after <= number + at:
-                self._rollout.pipeline.tick(ticks.pop(0).now)  # its alerts were told, with the tick
+                self._pass(ticks.pop(0))
         return alerts
+
+    def _pass(self, tick: Tick) -> None:
+        """Let time pass as it did; alerts that this called for were told, with the tick."""
+        if tick.unheard_since is None:
+            self._rollout.pipeline.tick(tick.now)
+        else:
+            self._rollout.pipeline.pause(tick.unheard_since or None, tick.now)
 
     def _process_one(self, messages: Sequence[Message]) -> Outcome:
         """Score one message, or leave it out if that brings the pipeline down."""

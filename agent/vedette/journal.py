@@ -3,7 +3,8 @@
 The same messages in the same order give the same alerts, wherever batches end. So a checkpoint and the messages after it are the engine's
 state: taking them through it once more brings it to where it was. Rules this module keeps: messages are numbered in the order in which
 they are taken; what the file holds of them has no gap behind its checkpoint; passing time is written down where it called for alerts,
-because nothing else in the journal would call for them again.
+because nothing else in the journal would call for them again; so is
+time in which nothing could be heard.
 """
 
 from collections import deque
@@ -33,10 +34,17 @@ _OVERHEAD = 40
 
 
 class Tick(NamedTuple):
-    """Time passed, and called for alerts: epoch seconds, after the message of this number."""
+    """Time passed and called for alerts, or passed unheard.
+
+    Attributes:
+        after: The message of this number.
+        now: Epoch seconds.
+        unheard_since: Nothing could be heard of any device from then on; 0 is since the last message, None is that all could.
+    """
 
     after: int
     now: float
+    unheard_since: float | None = None
 
 
 class Past(NamedTuple):
@@ -173,7 +181,7 @@ class Journal:
         _mark(connection, "told", number)
 
     def mark_tick(self, connection: Connection, tick: Tick) -> None:
-        """Note in a transaction that it holds the alerts which passing time called for."""
+        """Note how time passed, in a transaction that holds the alerts which that called for."""
         connection.execute("INSERT INTO ticks (tick) VALUES (?)", (seal(msgspec.msgpack.encode(tick)),))
 
     def checkpoint(self, number: int, state: bytes) -> None:

@@ -86,6 +86,8 @@ class Connection:
         self._on_progress, self._session = on_progress, session
         self._asked: Subscriptions = ()
         self._status = "online"
+        self._lost: float | None = None
+        self._outages: deque[tuple[float | None, float]] = deque()
         self._said: str | None = None
         self._delivered: deque[int] = deque()
         self._client = _client(broker, broker.client_id or client_id, clean=session is None)
@@ -143,6 +145,10 @@ class Connection:
         """Ids of the messages that the broker has acknowledged since the last call."""
         return [self._delivered.popleft() for _ in range(len(self._delivered))]
 
+    def take_outages(self) -> list[tuple[float | None, float]]:
+        """From when to when there was no connection, epoch seconds, since the last call; the first begins before anything is known."""
+        return [self._outages.popleft() for _ in range(len(self._outages))] if self._outages else []
+
     @property
     def connected(self) -> bool:
         """Whether the broker has accepted the connection."""
@@ -164,6 +170,7 @@ class Connection:
         if reason.is_failure:
             self._say(f"{self._address} refuses the connection: {explain_refusal(str(reason))}")
             return
+        self._outages.append((self._lost, time.time()))
         granted: Subscriptions = ()
         if self._session and flags.session_present:
             granted = self._session.granted
@@ -194,6 +201,7 @@ class Connection:
         log.info("connected to %s, subscribed to %s", self._address, ", ".join(name for name, _ in self._subscriptions))
 
     def _disconnected(self, _client: Any, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
+        self._lost = time.time()
         if reason.is_failure and self._said is None:
             self._say(f"connection to {self._address} lost: {reason}")
 

@@ -480,6 +480,11 @@ class Pipeline:
         """Let time pass: everything that arrived up to `now`, epoch seconds, was processed. Who fell silent is told then."""
         return _in_order([finding for stream in self.streams for finding in stream.tick(now)])
 
+    def pause(self, since: float | None, until: float) -> None:
+        """Nothing could be heard of any device from `since`, or from the last message on, to `until`, epoch seconds."""
+        for stream in self.streams:
+            stream.judge.pause(since, until)
+
     def stats(self) -> dict[str, object]:
         """Counters of every stream by its name."""
         return {"unmatched": self.unmatched, "streams": {stream.name: stream.stats() for stream in self.streams}}

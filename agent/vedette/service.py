@@ -137,12 +137,14 @@ class Service:
         messages = self._inbox.take(MAX_BATCH, timeout_s, LINGER_S)
         if self._rollout.advance():
             self._engine.keep(at_once=self._config.durability != "memory")
+        for since, until in self._connection.take_outages():
+            self._engine.pause(since, until)
         if messages:
             outcome = self._engine.process(messages)
             if outcome.alerts:
                 self._outbox.deliver(0.0)  # at once: all else can wait
             self._publish_states(outcome)
-        if not len(self._inbox):
+        if self._connection.connected and not len(self._inbox):
             # What arrived before this turn began was in the inbox by then, give or take the moment it takes to get there.
             self._engine.tick(began - ARRIVING_S)
         self._outbox.deliver(time.monotonic())

@@ -123,6 +123,33 @@ def test_the_watchdog_is_fed_while_all_is_well_and_not_while_the_agent_stands_st
             assert manager.recv(1000) == b"WATCHDOG=1"
 
 
+def test_time_without_a_broker_or_without_the_agent_is_nobodys_silence(tmp_path: Path) -> None:
+    install(tmp_path / "state", make_bundle())
+    with Mosquitto(tmp_path) as broker:
+        config = configured(tmp_path, broker, 5, alerts={"silent": "4s"})
+        with Agent(config) as agent:
+            with Watcher(broker) as watcher:
+                watcher.wait_online()
+                watcher.publish(TOPIC, *episode([4.0]))
+                watcher.wait(lambda: watcher.counters().get("received") == 1)
+            broker.stop()
+            time.sleep(4.5)
+            broker.start()
+            with Watcher(broker) as watcher:
+                watcher.wait_online()
+                watcher.publish(TOPIC, *episode([4.0, 4.0]))
+                watcher.wait(lambda: watcher.counters().get("received", 0) >= 2)
+                agent.stop()
+                time.sleep(4.5)
+                with Agent(config) as again:
+                    watcher.messages.clear()
+                    watcher.wait_online()
+                    time.sleep(1.0)
+                    assert watcher.alerts() == [], "it was away itself"
+                    watcher.wait(lambda: len(watcher.alerts()) == 1)  # and nothing is heard of the device now
+                    again.stop()
+
+
 def engine(folder: Path) -> tuple[Engine, Journal, Spool, Pipeline, Database]:
     """An engine without a broker."""
     config: Config = load(write_config(folder, "mqtt://127.0.0.1:1"))
