@@ -50,13 +50,14 @@ class Look(NamedTuple):
 
 
 class Soaked(NamedTuple):
-    """A soak: what was seen, what was published, and what the agent says became of it."""
+    """A soak: what was seen, what was published, what the agent says became of it, and the end of its log."""
 
     looks: list[Look]
     rate: float
     published: Published
     account: Account
     cpu_us: float
+    said: str
 
 
 class _Publishing(threading.Thread):
@@ -88,7 +89,7 @@ def soak(rig: Rig, seconds: float, rate: float) -> Soaked:
         agent.wait_until_quiet(60.0)
         looks.append(look(agent, time.monotonic() - began))
         cpu_us = agent.cpu_s() / ordered.messages * 1e6
-        return Soaked(looks, rate, publishing.published, agent.finish(), cpu_us)
+        return Soaked(looks, rate, publishing.published, agent.finish(), cpu_us, agent.said())
 
 
 def _look(agent: Agent, publishing: _Publishing, seconds: float, began: float) -> list[Look]:
@@ -196,7 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{given.seconds:.0f} s at {found.rate:.0f} readings/s, {DEVICES} devices, {' and '.join(MODELS)}, QoS 1\n")
     print(figures.table(figures.in_order(Line("soak", row) for row in result.rows)))
     if fault := found.account.fault(found.published.messages, waiting()):
-        print(f"\n{fault}")
+        print(f"\n{fault}\n{found.said}")
     print(f"\nfigures in {os.path.relpath(given.figures)}")
     return 1 if fault or any(row.missed for row in result.rows) else 0
 
