@@ -55,13 +55,14 @@ class Look(NamedTuple):
 
 
 class Soaked(NamedTuple):
-    """A soak: what was seen, what was published, and what the agent says became of it."""
+    """A soak: what was seen, what was published, what the agent says became of it, and the end of its log."""
 
     looks: list[Look]
     rate: float
     published: Published
     account: Account
     cpu_us: float
+    said: str
 
 
 class _Publishing(threading.Thread):
@@ -93,7 +94,7 @@ def soak(rig: Rig, seconds: float, rate: float) -> Soaked:
         agent.wait_until_quiet(60.0)
         looks.append(look(agent, time.monotonic() - began))
         cpu_us = agent.cpu_s() / ordered.messages * 1e6
-        return Soaked(looks, rate, publishing.published, agent.finish(), cpu_us)
+        return Soaked(looks, rate, publishing.published, agent.finish(), cpu_us, agent.said())
 
 
 class _Feeding(threading.Thread):
@@ -330,7 +331,8 @@ def _run(python: str, seconds: float, rate: float | None, seed: int | None, prog
         if seed is not None:
             return _Result(rate, rows_of_endured(endure(rig, seconds, rate, seed)), None)
         found = soak(rig, seconds, rate)
-        return _Result(rate, rows_of(found), found.account.fault(found.published.messages, waiting()))
+        fault = found.account.fault(found.published.messages, waiting())
+        return _Result(rate, rows_of(found), f"{fault}\n{found.said}" if fault else None)
 
 
 if __name__ == "__main__":

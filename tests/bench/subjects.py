@@ -139,8 +139,11 @@ class Process:
 
     def complain(self, what: str) -> SubjectError:
         """An error with the last that it wrote to standard error."""
-        last = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-5:]
-        return SubjectError("\n  ".join([what, *last]))
+        return SubjectError(f"{what}\n{self.said()}".strip())
+
+    def said(self) -> str:
+        """The last lines that it wrote to standard error."""
+        return "\n".join(f"  {line}" for line in self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-5:])
 
     def _proc(self, name: str) -> str:
         assert self.child

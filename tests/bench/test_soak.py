@@ -18,7 +18,7 @@ HOUR = [Look(time_s=float(second), resident_bytes=80_000_000, threads=4, descrip
 
 def soaked(looks: list[Look], sent: int = 1000, **account: int) -> dict[str, Row]:
     done, waiting = account.pop("done", sent), account.pop("waiting", 0)
-    found = Soaked(looks, 100.0, Published(sent, 10.0), Account(done, account, waiting), 50.0)
+    found = Soaked(looks, 100.0, Published(sent, 10.0), Account(done, account, waiting), 50.0, "")
     return {row.name: row for row in soak.rows_of(found)}
 
 
