@@ -1,17 +1,19 @@
 """From a batch of readings to scores: encode, arrange, window, score. The heart of the agent, without I/O, clock or threads."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from vedette.contract.adaptation import Adapter
 from vedette.contract.bundle import Bundle
 from vedette.contract.devices import Slots
 from vedette.contract.errors import ScoreError
 from vedette.contract.features import Category, DayOfWeek, Elapsed, FeatureEncoder, Number, Raw, Rows, TimeOfDay, Value
-from vedette.contract.scores import RawScores, Scorer, Scores
+from vedette.contract.saved import fingerprint
+from vedette.contract.scores import RawScores, Scorer, Scores, Smoother
 from vedette.contract.timeline import Timeline
 from vedette.contract.windows import Batch, Times, Windower, elapsed_s
 
@@ -88,6 +90,7 @@ class Detector:
         ordinary = np.argsort(np.abs(bundle.golden_scores), kind="stable")[:TYPICAL_WINDOWS]
         self._squares = manifest.detector == "pca" and len(manifest.stages) == 1
         self._typical = bundle.golden_windows[ordinary]
+        self._model_fit = fingerprint(manifest)
 
     def window(self, slots: Slots, times: Times, values: Sequence[Sequence[Value]]) -> Windowed:
         """Take readings into their devices' windows, in the order of arrival.
@@ -140,20 +143,51 @@ class Detector:
 
     def reset(self, slots: Slots) -> None:
         """Forget these slots' devices."""
-        for part in (self.timeline, self.windower, self._smoother, self.adapter):
+        for part in self._parts().values():
             part.reset(slots)
 
     def move(self, to: Slots) -> None:
         """Devices have other slots: slot k's now has `to[k]`."""
-        for part in (self.timeline, self.windower, self._smoother, self.adapter):
+        for part in self._parts().values():
             part.move(to)
 
     def take_over(self, other: "Detector") -> None:
         """Go on with another's windows, whose devices have the same slots, where both look at the same features in the same windows;
         otherwise windows fill anew. The other must not be used any more.
         """
-        if (self.encoder.spec, self.spec, self.merges) == (other.encoder.spec, other.spec, other.merges):
+        if self.windows_fit() == other.windows_fit():
             self.timeline, self.windower = other.timeline, other.windower
+
+    def windows_fit(self) -> str:
+        """What is saved of windows goes with a detector of the same: features, windows, and how readings become rows."""
+        return fingerprint(self.encoder.spec, self.encoder.columns, self.spec, self.merges)
+
+    def model_fit(self) -> str:
+        """What is saved of scores goes with a detector of the same model, down to its files."""
+        return self._model_fit
+
+    def saved(self) -> dict[str, Any]:
+        """Windows, and what is remembered of scores; what was counted is not among it."""
+        return {name: part.saved() for name, part in self._parts().items()}
+
+    def restore(self, saved: dict[str, Any], *, scores: bool) -> bool:
+        """Go on with windows that were saved of a detector of the same `windows_fit`.
+
+        Args:
+            saved: See `saved`.
+            scores: Whether the `model_fit` is the same, too: what is remembered of scores then goes on.
+
+        Returns:
+            Whether all that was saved goes on.
+        """
+        names = ["timeline", "windower", *(("smoother", "adapter") if scores else ())]
+        for name in names:
+            self._parts()[name].restore(saved[name])
+        return scores or not any(len(array) for name in ("smoother", "adapter") for array in saved[name].values())
+
+    def _parts(self) -> "dict[str, Timeline | Windower | Smoother | Adapter]":
+        """What remembers something of devices."""
+        return {"timeline": self.timeline, "windower": self.windower, "smoother": self._smoother, "adapter": self.adapter}
 
     def explain(self, window: Rows, raw: npt.NDArray[np.float64]) -> tuple[Cause, ...]:
         """The features that have most to do with a window's score.

@@ -9,7 +9,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -105,6 +105,66 @@ class StreamPipeline:
         for name in counted | (now := self.detector.counts()):
             self._before[name] = counted.get(name, 0) - now.get(name, 0)
 
+    def saved(self) -> dict[str, Any]:
+        """All that is remembered of the stream, as plain data: to be encoded before anything else is asked of the stream.
+
+        `fit` says what the windows, what is remembered of scores, and the alerts go with.
+        """
+        return {
+            "fit": self._fit(),
+            "devices": self.devices.saved(),
+            "decoder": self.decoder.saved(),
+            "detector": self.detector.saved(),
+            "judge": self.judge.saved(),
+            "counts": dict(self.counts),
+            "model_counts": self._model_counts(),
+            "untold": [(finding.at, msgspec.to_builtins(finding.alert)) for finding in self._untold],
+        }
+
+    def restore(self, saved: dict[str, Any]) -> list[str]:
+        """Go on with what was saved, where it fits; before the first message.
+
+        Windows and open alerts go on with another model that looks at the same features, as `adopt` has it.
+
+        Returns:
+            What begins anew and why, for people.
+        """
+        anew: list[str] = []
+        fits = {name: saved["fit"][name] == fit for name, fit in self._fit().items()}
+        self.decoder.restore(saved["decoder"])
+        if fits["windows"] or fits["judge"]:
+            self.devices.restore(saved["devices"])
+        if fits["judge"]:
+            self.judge.restore(saved["judge"])
+        else:
+            anew.append(f"stream {self.name}: its alert rules are others now: alerts begin anew")
+        if not fits["windows"]:
+            anew.append(f"stream {self.name}: its model looks at other features or windows now: windows fill anew")
+        elif not self.detector.restore(saved["detector"], scores=fits["model"]):
+            anew.append(f"stream {self.name}: another model scores now: averages of its scores begin anew")
+        self.counts = Counter(saved["counts"])
+        self._before = Counter(saved["model_counts"])
+        self._before.subtract(self.detector.counts())
+        self._untold = [Finding(at, None, msgspec.convert(alert, Alert)) for at, alert in saved["untold"]]
+        self._forget(self.devices.surplus())
+        return anew
+
+    def _fit(self) -> dict[str, str]:
+        return {"windows": self.detector.windows_fit(), "model": self.detector.model_fit(), "judge": self.judge.fit()}
+
+    def _forget(self, surplus: Slots) -> None:
+        """Forget devices for which there is no room any more."""
+        if len(surplus):
+            self.detector.reset(surplus)
+            self._untold += self.judge.forget(surplus)
+            to = self.devices.leave(surplus)
+            self.detector.move(to)
+            self.judge.move(to)
+
+    def open_alerts(self) -> set[str]:
+        """Ids of the episodes that were told and whose end was not told yet."""
+        return self.judge.open_ids() | {finding.alert.id for finding in self._untold}
+
     def process(self, devices: Sequence[str], messages: Sequence[Message]) -> Course:
         """Take messages of this stream, each with the device that its topic names, all the way.
 
@@ -131,7 +191,7 @@ class StreamPipeline:
 
     def tick(self, now: float) -> list[Finding]:
         """Let time pass: everything that arrived up to `now`, epoch seconds, was processed."""
-        found = self.judge.tick(now)
+        found, self._untold = [*self._untold, *self.judge.tick(now)], []
         self.counts["alerts"] += len(found)
         return found
 
@@ -365,6 +425,28 @@ class Pipeline:
         streams = {stream.name: stream for stream in self.streams}
         for stream in other.streams:
             streams[stream.name].adopt(stream)
+
+    def saved(self) -> dict[str, Any]:
+        """All that is remembered of messages so far, as plain data for `contract.saved`: to be encoded before the next batch."""
+        return {"unmatched": self.unmatched, "streams": {stream.name: stream.saved() for stream in self.streams}}
+
+    def restore(self, saved: dict[str, Any]) -> list[str]:
+        """Go on with what was saved, maybe with other models and another configuration; before the first message.
+
+        Returns:
+            What begins anew and why, one line each, for people.
+        """
+        anew: list[str] = []
+        streams = dict(saved["streams"])
+        for stream in self.streams:
+            if stream.name in streams:
+                anew += stream.restore(streams.pop(stream.name))
+        self.unmatched = saved["unmatched"]
+        return anew + [f"stream {name}: it is not configured any more: what was known of it is dropped" for name in streams]
+
+    def open_alerts(self) -> set[str]:
+        """Ids of the episodes that were told and whose end was not told yet."""
+        return {id_ for stream in self.streams for id_ in stream.open_alerts()}
 
     def process(self, messages: Sequence[Message]) -> Outcome:
         """Take a batch of messages all the way, in the order of arrival."""

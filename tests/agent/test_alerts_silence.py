@@ -94,3 +94,11 @@ def test_a_batch_of_readings_that_all_come_in_time_costs_no_look_at_the_devices(
         bench.take([Reading(str(k), float(time)) for k in range(100)])
         if ticks:
             bench.judge.tick(float(time))
+
+
+def test_a_device_that_says_it_goes_after_it_was_missed_fell_silent_when_it_was_missed() -> None:
+    bench = Bench(RULES)
+    bench.alerts([Reading("b", 0.0), Reading("a", 0.0)])
+    assert told([finding.alert for finding in bench.judge.depart("b", 100.0)]) == [
+        ("new", "silent", "a", 60.0), ("new", "silent", "b", 60.0),
+    ]  # fmt: skip

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vedette.contract import saved
 from vedette.contract.admission import QUIET_S, Admission, AdmissionLimits
 from vedette.contract.devices import Devices
 
@@ -74,14 +75,13 @@ def test_where_batches_end_changes_nothing_and_what_is_saved_goes_on(steps: list
 
     whole = Devices(most, make())
     expected = taken(whole, names, arrived)
-    admission = make()
-    apart = Devices(most, admission)
+    apart = Devices(most, make())
     found: list[str] = []
     for start in range(0, len(names), size):
         found += taken(apart, names[start : start + size], arrived[start : start + size])
-        restored = make()
-        restored.restore(admission.saved())
-        apart._admission = admission = restored
+        kept = saved.encode(apart.saved())
+        apart = Devices(most, make())
+        apart.restore(saved.decode(kept))
     assert (found, apart.names, apart.evicted) == (expected, whole.names, whole.evicted)
 
 
@@ -111,3 +111,10 @@ def test_devices_that_fell_silent_give_way_but_only_so_fast() -> None:
     assert taken(devices, names, [QUIET_S + 1] * most) == [""] * 100 + ["newcomer"] * 900
     assert taken(devices, names[100:], [QUIET_S + 37.0] * 900).count("") == 10
     assert devices.evicted == 110
+
+
+def test_devices_that_move_keep_what_they_have_sent() -> None:
+    admission = Admission(AdmissionLimits(rate=1, burst=2), 3)
+    admission.refused([0, 1, 1, 2], [100.0] * 4)
+    admission.move(np.array([2, 0, 1]), 2)
+    assert admission.refused([0, 1, 1, 1], [100.0] * 4) == [0, 2, 3]

@@ -76,7 +76,7 @@ class Origin:
     """
 
     def __init__(self, gateway: str, stream: str, model: Model) -> None:
-        self._gateway, self._stream, self.model = gateway, stream, model
+        self.gateway, self.stream, self.model = gateway, stream, model
 
     def identify(self, device: str, began: float, *more: str) -> str:
         """An episode's id.
@@ -87,7 +87,7 @@ class Origin:
             more: What tells it from another that began with it: nothing for an anomaly, whose id is as it was before there were other
                 kinds.
         """
-        parts = [self._gateway, self._stream, device, self.model.name, self.model.version, repr(began), *more]
+        parts = [self.gateway, self.stream, device, self.model.name, self.model.version, repr(began), *more]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
     def alert(
@@ -112,8 +112,8 @@ class Origin:
         return Alert(
             id=id_,
             type=type_,
-            gateway=self._gateway,
-            stream=self._stream,
+            gateway=self.gateway,
+            stream=self.stream,
             device=device,
             kind=kind,
             score=round(score, 4),

@@ -9,6 +9,7 @@ batches end; while few are over, windows of devices that are well cost a compari
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,10 @@ ACTIVE_S = 86400.0
 
 _TICK_S = ACTIVE_S / 64
 """Who counts is worked out anew so often."""
+
+_STANDING = (
+    "_since", "_devices", "_devices_over", "holds", "calm", "_started", "_peak", "_windows", "_windows_over", "_quiet", "id",
+)  # fmt: skip
 
 
 class StreamDrift:
@@ -110,6 +115,16 @@ class StreamDrift:
     def move(self, to: Slots) -> None:
         """Devices have other slots: that of slot k is now at `to[k]`."""
         self._known.move(to)
+
+    def saved(self) -> dict[str, Any]:
+        """What is known of the devices, and where the stream's own episode stands."""
+        return {"known": self._known.values, **{name: getattr(self, name) for name in _STANDING}}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go on with what was saved."""
+        self._known.restore(saved["known"])
+        for name in _STANDING:
+            setattr(self, name, saved[name])
 
     def _count(self, slot: int, now: float, *, is_over: bool) -> None:
         # Room was made when the batch's windows were looked at.

@@ -5,7 +5,9 @@ takes no memory but a bit; every `new` is followed by an `end`, even if its devi
 """
 
 from collections.abc import Iterator
+from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -20,25 +22,29 @@ DRIFT_SHARE = 0.5
 """An alert that lasts becomes drift if at least this share of its windows was over the threshold: not one that merely never cleared."""
 
 
-class _Episode:
-    """What is remembered of a device that is not well, or was not a moment ago."""
+class _Episode(msgspec.Struct):
+    """What is remembered of a device that is not well, or was not a moment ago.
 
-    __slots__ = (
-        "cleared", "device", "ended", "held", "id", "judged", "kind", "over", "peak", "score", "sent", "sent_peak", "severity", "started",
-        "time", "windows",
-    )  # fmt: skip
+    Attributes:
+        over: The last windows' verdicts, newest in the lowest bit; so is `cleared`.
+    """
 
-    def __init__(self, device: str) -> None:
-        self.device = device
-        self.over = self.cleared = 0  # the last windows' verdicts, newest in the lowest bit
-        self.peak = self.score = self.time = 0.0
-        self.windows = self.judged = 0
-        self.id: str | None = None
-        self.kind: Kind = "anomaly"
-        self.started = self.sent = self.sent_peak = 0.0
-        self.severity: Severity = "warning"
-        self.ended: float | None = None
-        self.held = False
+    device: str
+    over: int = 0
+    cleared: int = 0
+    peak: float = 0.0
+    score: float = 0.0
+    time: float = 0.0
+    windows: int = 0
+    judged: int = 0
+    id: str | None = None
+    kind: Kind = "anomaly"
+    started: float = 0.0
+    sent: float = 0.0
+    sent_peak: float = 0.0
+    severity: Severity = "warning"
+    ended: float | None = None
+    held: bool = False
 
 
 class Episodes:
@@ -76,9 +82,9 @@ class Episodes:
         episode = self._episodes.get(slot)
         return episode.id if episode else None
 
-    def open_alerts(self) -> int:
-        """How many devices have an alert now."""
-        return sum(episode.id is not None for episode in self._episodes.values())
+    def open_ids(self) -> list[str]:
+        """Ids of the alerts that are open now."""
+        return [episode.id for episode in self._episodes.values() if episode.id is not None]
 
     def withheld(self) -> int:
         """How many devices have an alert now that was held back."""
@@ -145,6 +151,18 @@ class Episodes:
         """Devices have other slots: that of slot k is now at `to[k]`."""
         self._watched.move(to)
         self._episodes = {int(to[slot]): episode for slot, episode in self._episodes.items()}
+
+    def saved(self) -> dict[str, Any]:
+        """The episodes, the oldest first."""
+        return {"episodes": msgspec.msgpack.encode(self._episodes), "held": self.held}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go on with what was saved."""
+        self._episodes = msgspec.msgpack.decode(saved["episodes"], type=dict[int, _Episode])
+        slots = np.array(list(self._episodes), dtype=np.intp)
+        self._watched.reach(slots)[:] = False
+        self._watched.values[slots] = True
+        self.held = saved["held"]
 
     def _drop(self, slot: int) -> None:
         del self._episodes[slot]

@@ -9,6 +9,7 @@ episode is over; what is told depends on the alerts alone and their order.
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import msgspec
 
@@ -52,9 +53,32 @@ class Grouping:
                 return group.told.id
         return id_
 
-    def spared(self) -> int:
-        """How many alerts that are open were not told by themselves, less the groups that were told instead."""
-        return sum(len(group.members) - bool(group.told) for group in self._groups.values())
+    def saved(self) -> dict[str, Any]:
+        """Each kind's alerts of late and its group."""
+        return {
+            kind: {
+                "recent": list(group.recent.items()),
+                "open": msgspec.msgpack.encode(group.open),
+                "members": msgspec.msgpack.encode(group.members),
+                "devices": list(group.devices),
+                "joined": group.joined,
+                "told": msgspec.msgpack.encode(group.told),
+                "told_devices": group.told_devices,
+            }
+            for kind, group in self._groups.items()
+        }
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go on with what was saved."""
+        self._groups = {}
+        for kind, kept in msgspec.convert(list(saved.items()), list[tuple[Kind, dict[str, Any]]]):
+            group = self._groups[kind] = _Group()
+            group.recent.update(kept["recent"])
+            group.open = msgspec.msgpack.decode(kept["open"], type=dict[str, Alert])
+            group.members = msgspec.msgpack.decode(kept["members"], type=dict[str, Alert])
+            group.devices = dict.fromkeys(kept["devices"])
+            group.joined, group.told_devices = kept["joined"], kept["told_devices"]
+            group.told = msgspec.msgpack.decode(kept["told"], type=Alert | None)
 
     def take(self, finding: Finding, devices: int) -> Iterator[Finding]:
         """Let an alert through, or let a group's stand for it.

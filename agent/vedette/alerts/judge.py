@@ -7,6 +7,7 @@ the stream is.
 
 import heapq
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from vedette.alerts.stuck import Stuck
 from vedette.config import Alerts
 from vedette.contract.devices import Devices, Slots
 from vedette.contract.features import FeatureSpec
+from vedette.contract.saved import fingerprint
 
 Times = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.floating] | Sequence[float]
@@ -87,8 +89,13 @@ class Judge:
 
     def open_alerts(self) -> int:
         """How many alerts are open now."""
-        others = sum(len(kind) for kind in (self._stuck, self._silence) if kind is not None)
-        return self._episodes.open_alerts() + others + (self._drift.id is not None) - self._group.spared()
+        return len(self.open_ids())
+
+    def open_ids(self) -> set[str]:
+        """Ids of the episodes that were told and are not over."""
+        kinds = [kind.open_ids() for kind in (self._episodes, self._stuck, self._silence) if kind is not None]
+        found = {self._group.open_alert(id_) for ids in kinds for id_ in ids}
+        return found | ({self._drift.id} if self._drift.id is not None else set())
 
     def withholds(self) -> int:
         """How many devices would have an alert now if the stream did not drift."""
@@ -127,13 +134,15 @@ class Judge:
         return self._grouped(self._silence.look(now)) if self._silence is not None else []
 
     def depart(self, device: str, arrived: float) -> list[Finding]:
-        """Take note that a device said it goes: it is silent at once, where silence is told at all."""
+        """Take note that a device said it goes: it is silent at once, where silence is told at all, unless it has been before."""
         slot = self.devices.slot(device)
-        return self._grouped(self._silence.depart(slot, arrived)) if self._silence is not None and slot is not None else []
+        found = self.tick(arrived)
+        return found + self._grouped(self._silence.depart(slot, arrived)) if self._silence is not None and slot is not None else found
 
     def forget(self, slots: Slots) -> list[Finding]:
         """Forget devices that had to give way to others, where no reading was the reason; alerts of theirs that are open end."""
         findings: list[Finding] = []
+        self._names.extend(self.devices.names[len(self._names) :])
         for slot in slots.tolist():
             findings += self._grouped(Finding(self._now, None, alert) for alert in self._evict(slot))
             for kind in (self._stuck, self._silence):
@@ -141,13 +150,39 @@ class Judge:
         return findings
 
     def move(self, to: Slots) -> None:
-        """Devices have other slots, as a model was swapped: that of slot k is now at `to[k]`."""
-        before = self._names.copy()
-        for slot, name in zip(to.tolist(), before, strict=False):
-            self._names[slot] = name
+        """Devices have other slots: that of slot k is now at `to[k]`."""
+        self._names[:] = self.devices.names
         for kind in (self._episodes, self._drift, self._stuck, self._silence):
             if kind is not None:
                 kind.move(to)
+
+    def fit(self) -> str:
+        """What is saved goes with a judge of the same: rules, sensors that may be stuck, and what ids are made of."""
+        looks_at = self._stuck.looks_at if self._stuck is not None else []
+        return fingerprint(self._rules, looks_at, self._origin.gateway, self._origin.stream)
+
+    def saved(self) -> dict[str, Any]:
+        """What every kind of alert remembers; the devices are saved by themselves."""
+        return {
+            "now": self._now,
+            "episodes": self._episodes.saved(),
+            "drift": self._drift.saved(),
+            "group": self._group.saved(),
+            "silence": self._silence.saved() if self._silence is not None else None,
+            "stuck": self._stuck.saved() if self._stuck is not None else None,
+        }
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go on with what was saved, of a judge of the same fit; the devices were restored before."""
+        self._now = saved["now"]
+        self._names[:] = self.devices.names
+        self._episodes.restore(saved["episodes"])
+        self._drift.restore(saved["drift"])
+        self._group.restore(saved["group"])
+        if self._silence is not None:
+            self._silence.restore(saved["silence"])
+        if self._stuck is not None:
+            self._stuck.restore(saved["stuck"])
 
     def _grouped(self, found: Iterator[Finding]) -> list[Finding]:
         return [finding for each in found for finding in self._group.take(each, self._drift.devices)]

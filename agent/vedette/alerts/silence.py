@@ -5,7 +5,9 @@ where batches end or how often somebody looks; looking costs next to nothing bef
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -108,6 +110,23 @@ class Silence:
         self._heard.move(to)
         self._gone.move(to)
         self._open = {int(to[slot]): entry for slot, entry in self._open.items()}
+
+    def open_ids(self) -> list[str]:
+        """Ids of the alerts that are open now."""
+        return [alert.id for alert, _ in self._open.values()]
+
+    def saved(self) -> dict[str, Any]:
+        """When each device was heard of last, and who is silent."""
+        return {"heard": self._heard.values, "open": msgspec.msgpack.encode(self._open)}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go on with what was saved."""
+        self._heard.restore(saved["heard"])
+        self._open = msgspec.msgpack.decode(saved["open"], type=dict[int, tuple[Alert, float]])
+        slots = np.array(list(self._open), dtype=np.intp)
+        self._gone.reach(slots)[:] = False
+        self._gone.values[slots] = True
+        self._earliest = -np.inf  # to be found out anew
 
     def _find(self, until: float, now: Times) -> Iterator[Proposal]:
         """Who is due before `until`, and when the next one will be."""

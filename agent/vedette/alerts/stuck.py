@@ -5,7 +5,9 @@ told depends on the readings alone, never on where batches end; no Python runs f
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -19,15 +21,12 @@ LEAST_READINGS = 10
 """So many equal values it takes, however long they last: two readings that are half a day apart may well be equal."""
 
 
-class _Stuck:
+class _Stuck(msgspec.Struct):
     """A device with sensors that are stuck: each one's value by its index, since when, and the message that told of it last."""
 
-    __slots__ = ("alert", "since", "values")
-
-    def __init__(self, since: float) -> None:
-        self.since = since
-        self.values: dict[int, float] = {}
-        self.alert: Alert | None = None
+    since: float
+    values: dict[int, float] = {}
+    alert: Alert | None = None
 
 
 class Stuck:
@@ -50,6 +49,7 @@ class Stuck:
         self._since = PerDevice(np.zeros(width))
         self._count = PerDevice(np.zeros(width, dtype=np.int64))
         self._stuck = PerDevice(np.zeros(width, dtype=np.bool_))
+        self._kept = {"value": self._value, "since": self._since, "count": self._count, "stuck": self._stuck}
         self._open: dict[int, _Stuck] = {}
 
     def open_alert(self, slot: int) -> str | None:
@@ -120,7 +120,7 @@ class Stuck:
     def adopt(self, spec: FeatureSpec) -> bool:
         """Go on with another bundle's features, if the same numbers are in the same places; says whether they are."""
         columns, numbers = self._watched(spec)
-        if columns.tolist() != self._columns.tolist() or [n.name for n in numbers] != [n.name for n in self._numbers]:
+        if list(zip(columns.tolist(), [number.name for number in numbers], strict=True)) != self.looks_at:
             return False
         self._numbers = numbers
         return True
@@ -135,14 +135,33 @@ class Stuck:
         entry = self._open.pop(slot, None)
         if entry and entry.alert:
             yield Finding(at, None, ended(entry.alert, entry.alert.time.timestamp()))
-        for kept in (self._value, self._since, self._count, self._stuck):
+        for kept in self._kept.values():
             kept.reset(np.array([slot]))
 
     def move(self, to: Slots) -> None:
         """Devices have other slots: that of slot k is now at `to[k]`."""
-        for kept in (self._value, self._since, self._count, self._stuck):
+        for kept in self._kept.values():
             kept.move(to)
         self._open = {int(to[slot]): entry for slot, entry in self._open.items()}
+
+    def open_ids(self) -> list[str]:
+        """Ids of the alerts that are open now."""
+        return [entry.alert.id for entry in self._open.values() if entry.alert]
+
+    @property
+    def looks_at(self) -> list[tuple[int, str]]:
+        """The numbers that it looks at: where each is among a reading's values, and its name."""
+        return list(zip(self._columns.tolist(), [number.name for number in self._numbers], strict=True))
+
+    def saved(self) -> dict[str, Any]:
+        """Each sensor's last value, since when, how often, and whether it is stuck; and what was told."""
+        return {**{name: kept.values for name, kept in self._kept.items()}, "open": msgspec.msgpack.encode(self._open)}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go on with what was saved."""
+        for name, kept in self._kept.items():
+            kept.restore(saved[name])
+        self._open = msgspec.msgpack.decode(saved["open"], type=dict[int, _Stuck])
 
     def _take(
         self,

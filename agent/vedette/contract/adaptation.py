@@ -10,7 +10,7 @@ has changed for good is ordinary after about a half-life. That is drift, and `Ad
 """
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -120,6 +120,14 @@ class Adapter:
     def move(self, to: Slots) -> None:
         """Devices have other slots: slot k's now has `to[k]`."""
         self._counts.move(to)
+
+    def saved(self) -> dict[str, Any]:
+        """The histograms."""
+        return {"counts": self._counts.values}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go on with what was saved."""
+        self._counts.restore(saved["counts"])
 
     def shifts(self, slots: npt.NDArray[np.intp]) -> Floats:
         """How far devices have moved from held-out history.

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 QUIET_S = 60.0
 """A device that was heard of more recently than this gives way to none: whoever sends at least once a minute cannot be pushed out."""
@@ -109,6 +110,12 @@ class Admission:
         if slot < len(self._full_at):
             self._full_at[slot] = -math.inf
 
+    def move(self, to: npt.NDArray[np.intp], kept: int) -> None:
+        """Devices have other slots: that of slot k is now at `to[k]`; those from `kept` on are forgotten."""
+        full_at = np.full(len(to), -np.inf)
+        full_at[to[: len(self._full_at)]] = self._full_at[: len(to)]
+        self._full_at = full_at[:kept].tolist()
+
     def saved(self) -> dict[str, Any]:
         """All that is remembered, as plain data; see `restore`."""
         bucket = [self._tokens, self._filled_at, self._shut_until]
@@ -117,7 +124,8 @@ class Admission:
     def restore(self, saved: dict[str, Any]) -> None:
         """Go on where another left off."""
         self._full_at = np.asarray(saved["full_at"], dtype=np.float64).tolist()
-        self._tokens, self._filled_at, self._shut_until = saved["newcomers"]
+        tokens, self._filled_at, self._shut_until = saved["newcomers"]
+        self._tokens = min(tokens, self._most_tokens)  # there may be fewer devices now
 
     @property
     def _reach_s(self) -> float:

@@ -45,8 +45,14 @@ class PerDevice:
         self.values = self.values[:0]
         self.reach(to)[to] = records
 
+    def restore(self, values: npt.NDArray[Any]) -> None:
+        """Go on with what `values` held."""
+        self.values = np.zeros((len(values), *self._fresh.shape), dtype=self._fresh.dtype)
+        self.values[:] = values
+
     def _grow(self, room: int) -> None:
-        grown = np.empty((room, *self._fresh.shape), dtype=self._fresh.dtype)
+        # Zeros, so that what lies between the fields of a record is no accident: it is saved with them.
+        grown = np.zeros((room, *self._fresh.shape), dtype=self._fresh.dtype)
         grown[: len(self.values)] = self.values
         grown[len(self.values) :] = self._fresh
         self.values = grown
@@ -139,6 +145,43 @@ class Devices:
             kept = np.delete(np.arange(len(found)), [position for position, _ in refused]) if refused else None
             yield Placed(part, slots if kept is None else slots[kept], np.array(evicted, dtype=np.intp), forgotten, kept, refused)
             start += len(found)
+
+    def surplus(self) -> Slots:
+        """Slots of the devices beyond the cap, those least recently heard of, where more were restored than are allowed now."""
+        return self.recent()[: max(0, len(self.names) - self._most)]
+
+    def leave(self, slots: Slots) -> Slots:
+        """Forget the surplus.
+
+        Returns:
+            Which slot the device of each slot has from now on, int `(n,)`; those that are forgotten are last.
+        """
+        stay = np.setdiff1d(np.arange(len(self.names)), slots)
+        order = np.concatenate([stay, slots])
+        to = np.empty(len(order), dtype=np.intp)
+        to[order] = np.arange(len(order))
+        self._heard.reset(slots)
+        self._heard.move(to)
+        self.names[:] = [self.names[slot] for slot in stay.tolist()]
+        self._slots = {name: slot for slot, name in enumerate(self.names)}
+        if self._admission is not None:
+            self._admission.move(to, len(stay))
+        self.evicted += len(slots)
+        return to
+
+    def saved(self) -> dict[str, Any]:
+        """All that is known of the devices."""
+        admission = self._admission.saved() if self._admission is not None else None
+        return {"names": self.names, "heard": self._heard.values, "count": self._count, "evicted": self.evicted, "admission": admission}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go on with what was saved; there may be more devices than the cap, see `surplus`."""
+        self.names[:] = saved["names"]
+        self._slots = {name: slot for slot, name in enumerate(self.names)}
+        self._heard.restore(saved["heard"])
+        self._count, self.evicted = saved["count"], saved["evicted"]
+        if self._admission is not None and saved["admission"] is not None:
+            self._admission.restore(saved["admission"])
 
     def _too_many(
         self,

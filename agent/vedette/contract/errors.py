@@ -48,6 +48,10 @@ class ScoreError(VedetteError):
     """A model runtime could not score a batch."""
 
 
+class SavedError(VedetteError):
+    """A saved state of the engine cannot be read. The engine begins anew."""
+
+
 class BrokerError(VedetteError):
     """The broker cannot be used as configured."""
 

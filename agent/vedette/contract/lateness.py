@@ -4,7 +4,7 @@ Rules this module keeps: only where a stream asks for it, because every reading 
 """
 
 import heapq
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -85,3 +85,26 @@ class Lateness:
         """Devices have other slots: slot k's now has `to[k]`."""
         self._devices = {int(to[slot]): waiting for slot, waiting in self._devices.items()}
         self._newest = {int(to[slot]): newest for slot, newest in self._newest.items()}
+
+    def saved(self) -> dict[str, Any]:
+        """What waits, one array for each of its properties, and each device's newest time."""
+        waiting = [(slot, reading) for slot, readings in self._devices.items() for reading in readings]
+        return {
+            "slots": np.array([slot for slot, _ in waiting], dtype=np.int64),
+            "times": np.array([reading.time for _, reading in waiting], dtype=np.float64),
+            "numbers": np.array([reading.number for _, reading in waiting], dtype=np.int64),
+            "values": np.array([reading.values for _, reading in waiting], dtype=np.float64),
+            "devices": np.array(list(self._newest), dtype=np.int64),
+            "newest": np.array(list(self._newest.values()), dtype=np.float64),
+            "count": self._count,
+        }
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go on with what was saved."""
+        self._devices = {}
+        # Each device's in the order in which they were saved, which is that of a heap.
+        for slot, *reading in zip(*(saved[name].tolist() for name in ("slots", "times", "numbers", "values")), strict=True):
+            time, number, values = reading
+            self._devices.setdefault(slot, []).append(_Waiting(time, number, tuple(values)))
+        self._newest = dict(zip(saved["devices"].tolist(), saved["newest"].tolist(), strict=True))
+        self._count = saved["count"]

@@ -9,7 +9,7 @@ import operator
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from vedette.contract.errors import ReadingError
 from vedette.contract.features import DayOfWeek, Elapsed, Feature, FeatureSpec, TimeOfDay, Value
@@ -129,6 +129,12 @@ class Decoder(Protocol):
     def take_over(self, other: "Decoder") -> None:
         """Know what another decoder of the same stream has learnt from messages so far (Sparkplug: births)."""
 
+    def saved(self) -> dict[str, Any]:
+        """What was learnt from messages so far."""
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Know what was saved, maybe by a decoder of another format."""
+
     def unused(self, message: Message) -> list[str]:
         """Names of what a payload holds and no feature uses; for people, not for every message."""
 
@@ -201,6 +207,13 @@ class MessageDecoder(ABC):
         """See Decoder."""
 
     def take_over(self, other: Decoder) -> None:  # noqa: B027 because most formats remember nothing
+        """See Decoder."""
+
+    def saved(self) -> dict[str, Any]:
+        """See Decoder."""
+        return {}
+
+    def restore(self, saved: dict[str, Any]) -> None:  # noqa: B027 because most formats remember nothing
         """See Decoder."""
 
     def decode_batch(self, messages: Sequence[Message], devices: Sequence[str]) -> Readings:

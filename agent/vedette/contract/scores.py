@@ -271,6 +271,14 @@ class Smoother:
         """Devices have other slots: slot k's now has `to[k]`."""
         self._averages.move(to)
 
+    def saved(self) -> dict[str, Any]:
+        """The averages."""
+        return {"averages": self._averages.values}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go on with what was saved."""
+        self._averages.restore(saved["averages"])
+
 
 def check_stages(stages: Sequence[Stage]) -> None:
     """Make sure that stages can be run one after the other.

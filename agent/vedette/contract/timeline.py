@@ -113,6 +113,16 @@ class Timeline:
         if self._lateness is not None:
             self._lateness.move(to)
 
+    def saved(self) -> dict[str, Any]:
+        """Where each device's timeline ends, and what waits; what was counted is not among it."""
+        return {"devices": self._devices.values, "lateness": self._lateness.saved() if self._lateness is not None else None}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go on with what was saved."""
+        self._devices.restore(saved["devices"])
+        if self._lateness is not None:
+            self._lateness.restore(saved["lateness"])
+
     def _on_time(self, groups: Groups, times: Times) -> npt.NDArray[np.bool_] | None:
         """Which readings are kept, by position; None where all are, as mostly.
 

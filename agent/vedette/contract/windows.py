@@ -5,7 +5,7 @@ give one by one; every row that is pushed is counted once, as `windows` or `wait
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -162,6 +162,14 @@ class Windower:
     def move(self, to: Slots) -> None:
         """Devices have other slots: slot k's now has `to[k]`."""
         self._devices.move(to)
+
+    def saved(self) -> dict[str, Any]:
+        """The windows; what was counted is not among it."""
+        return {"devices": self._devices.values}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go on with what was saved."""
+        self._devices.restore(saved["devices"])
 
     def _average(self, rows: Rows, groups: Groups, filled: Slots, state: npt.NDArray[np.void]) -> None:
         """Put the averages into their columns, in the order of the groups."""

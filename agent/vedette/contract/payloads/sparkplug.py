@@ -7,7 +7,9 @@ counted, and understood again from the next birth on; the agent never writes to 
 import math
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
+
+import msgspec
 
 from vedette.contract.errors import ReadingError
 from vedette.contract.features import FeatureSpec, Number, Scalar, Value
@@ -34,23 +36,29 @@ class _Metric(NamedTuple):
     value: protobuf.Field | None
 
 
-class _Birth:
+class _Birth(msgspec.Struct, frozen=True):
     """A device's or edge node's metrics: name and data type of each alias, and data types by name."""
 
-    def __init__(self, device: str, metrics: Sequence[_Metric]) -> None:
-        self.device = device
-        self.aliases: dict[int, tuple[str | None, int]] = {m.alias: (m.name, m.kind) for m in metrics if m.alias is not None and m.name}
-        self.kinds = {m.name: m.kind for m in metrics if m.name}
-        self.size = 1 + len(self.aliases) + len(self.kinds)
+    device: str
+    aliases: dict[int, tuple[str, int]]
+    kinds: dict[str, int]
+
+    @classmethod
+    def of(cls, device: str, metrics: Sequence[_Metric]) -> Self:
+        aliases = {m.alias: (m.name, m.kind) for m in metrics if m.alias is not None and m.name}
+        return cls(device, aliases, {m.name: m.kind for m in metrics if m.name})
+
+    @property
+    def size(self) -> int:
+        return 1 + len(self.aliases) + len(self.kinds)
 
 
-class _Node:
+class _Node(msgspec.Struct):
     """An edge node: its births by device (its own under ""), the last sequence number, and the number of its session."""
 
-    def __init__(self) -> None:
-        self.births: dict[str, _Birth] = {}
-        self.sequence: int | None = None
-        self.session: int | None = None
+    births: dict[str, _Birth] = {}
+    sequence: int | None = None
+    session: int | None = None
 
 
 class SparkplugDecoder(MessageDecoder):
@@ -82,6 +90,18 @@ class SparkplugDecoder(MessageDecoder):
         if isinstance(other, SparkplugDecoder):
             self._nodes, self._size = other._nodes, other._size  # noqa: SLF001 because it is one of us; the other is not used again
 
+    def saved(self) -> dict[str, Any]:
+        """The births, those of the edge node that was born longest ago first."""
+        return {"nodes": msgspec.msgpack.encode([(*key, node) for key, node in self._nodes.items()])}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """See Decoder."""
+        if "nodes" not in saved:
+            return
+        nodes = msgspec.msgpack.decode(saved["nodes"], type=list[tuple[str, str, _Node]])
+        self._nodes = {(group, edge): node for group, edge, node in nodes}
+        self._size = sum(birth.size for node in self._nodes.values() for birth in node.births.values())
+
     def _read(self, message: Message, device: str, notes: Notes) -> Sequence[Found]:
         group, kind, edge, source = _address(message.topic)
         time, sequence, metrics = _payload(message.payload)
@@ -92,7 +112,7 @@ class SparkplugDecoder(MessageDecoder):
             self._bury(group, edge, source, metrics, notes)
             return []
         if kind == "BIRTH":
-            node = self._bear((group, edge), source, _Birth(device, metrics), metrics)
+            node = self._bear((group, edge), source, _Birth.of(device, metrics), metrics)
         if node and sequence is not None:
             if self._hears_all and node.sequence is not None and sequence != (node.sequence + 1) % _SEQUENCE:
                 notes.remarks.append(ReadingError("seq_gap", "messages of an edge node were lost: its sequence numbers have a gap"))
@@ -233,7 +253,8 @@ def _named(metric: _Metric, birth: _Birth | None) -> tuple[str | None, int]:
     """A metric's name and data type, as it says itself or its birth did; no name where it has an alias that no birth gave."""
     if metric.name:
         return metric.name, metric.kind or (birth.kinds.get(metric.name, 0) if birth else 0)
-    name, kind = birth.aliases.get(metric.alias, (None, 0)) if birth and metric.alias is not None else (None, 0)
+    found = birth.aliases.get(metric.alias) if birth and metric.alias is not None else None
+    name, kind = found or (None, 0)
     return name, metric.kind or kind
 
 
