@@ -256,7 +256,7 @@ class StreamPipeline:
         arrived = np.array(readings.arrived[some], dtype=np.float64)
         values = readings.values[some]
         messages = readings.messages[some] if readings.several else ()
-        for part in self.devices.place(readings.devices[some], readings.arrived[some], messages):
+        for part in self.devices.place(readings.devices[some], arrived, messages):
             at, came, sent = times[part.readings], arrived[part.readings], values[part.readings]
             if part.kept is not None:
                 refused += [(some.start + part.readings.start + position, reason) for position, reason in part.refused]
