@@ -6,7 +6,7 @@ PINNED = --constraint constraints.txt
 SOURCES = pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-quality bench-bundles bench-day bench-peers bench-training soak fuzz notebooks report-check figures demo-bundle mosquitto chromium format clean
+.PHONY: help demo test check bench bench-quality bench-bundles bench-day bench-peers bench-training chaos soak fuzz notebooks report-check figures demo-bundle mosquitto chromium format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,8 +30,12 @@ bench-peers: .venv/ready .venv-gateway/ready mosquitto ## CPU and memory beside 
 	.venv/bin/python tests/bench/peers.py
 
 SECONDS ?= 3600
-soak: .venv/ready .venv-gateway/ready mosquitto ## an hour at half load (SECONDS=60 is a minute): memory, and every reading; figures in build/figures/soak.json
-	.venv/bin/python tests/bench/soak.py --seconds $(SECONDS)
+soak: .venv/ready .venv-gateway/ready mosquitto ## an hour at half load (SECONDS=60 is a minute): memory, and every reading; FAULTS=1 makes things go wrong meanwhile; figures in build/figures/soak.json
+	.venv/bin/python tests/bench/soak.py --seconds $(SECONDS) $(if $(FAULTS),--faults --seed $(SEED))
+
+SEED ?= 1
+chaos: .venv/ready .venv-gateway/ready mosquitto ## a thousand kills of agent and broker, a network that fails, torn databases, full disks, floods, in about two hours (PARTS="kills faults", SEED=7); figures in build/figures/chaos.json
+	.venv/bin/python tests/chaos/main.py --seed $(SEED) $(if $(PARTS),--only $(PARTS))
 
 EXECUTIONS ?= 10000000
 fuzz: .venv/ready .venv-fuzz/ready ## coverage-guided fuzzing of every reader of what others wrote, 10 M executions (EXECUTIONS=100000 is a minute); figures in build/figures/fuzz.json

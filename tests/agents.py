@@ -5,7 +5,7 @@ import queue
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -43,14 +43,24 @@ class Agent:
         config: Its agent.yaml.
         options: Further arguments.
         python: The interpreter of its environment.
+        prefix: A command that runs the agent in its turn.
+        env: Its whole environment; None for this process's.
     """
 
-    def __init__(self, config: Path, *options: str | Path, python: str = sys.executable) -> None:
-        self._command = [python, "-m", "vedette", "run", "-c", str(config), *map(str, options)]
+    def __init__(
+        self,
+        config: Path,
+        *options: str | Path,
+        python: str = sys.executable,
+        prefix: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self._command = [*prefix, python, "-m", "vedette", "run", "-c", str(config), *map(str, options)]
+        self._env = env
         self.said = ""
 
     def __enter__(self) -> Self:
-        self.process = subprocess.Popen(self._command, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(self._command, stderr=subprocess.PIPE, text=True, env=self._env)
         return self
 
     def stop(self) -> int:

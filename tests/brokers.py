@@ -1,6 +1,7 @@
 """A real mosquitto for tests, on a free loopback port, that stops with the test."""
 
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -54,6 +55,23 @@ class Mosquitto:
             self._process.terminate()
             self._process.wait(10)
             self._process = None
+
+    def kill(self) -> None:
+        """SIGKILL it: it says no farewell and saves nothing."""
+        if self._process:
+            self._process.kill()
+            self._process.wait(10)
+            self._process = None
+
+    def freeze(self) -> None:
+        """SIGSTOP it: its connections stand, and it says nothing."""
+        if self._process:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        if self._process:
+            self._process.send_signal(signal.SIGCONT)
 
     def __enter__(self) -> Self:
         self.start()

@@ -25,10 +25,11 @@ class Windowing:
         elapsed: Sequence[int] = (),
         *,
         merges: bool = False,
+        drops_repeats: bool = False,
     ) -> None:
         self.columns = columns
         self.devices = Devices(most)
-        self.timeline = Timeline(spec, columns, merges=merges)
+        self.timeline = Timeline(spec, columns, merges=merges, drops_repeats=drops_repeats)
         self.windower = Windower(spec, columns, averages, elapsed)
         self.first: list[bool] = []
 

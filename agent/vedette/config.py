@@ -19,6 +19,7 @@ from vedette.contract.manifest import Name
 from vedette.contract.payloads.spec import PRESETS, PayloadSpec
 from vedette.topics import TopicFilter, announcement
 
+_LONGEST_SESSION_S = 2**32 - 1
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 Word = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
@@ -141,6 +142,8 @@ class Broker(Struct, frozen=True):
         ca_file: Certificates to trust instead of the system's.
         cert_file: The agent's own certificate, for mutual TLS; with key_file.
         protocol: MQTT version.
+        session_expiry: So long the broker keeps what arrives while the agent is away; with MQTT 3.1.1 the broker decides how long. 0 is not
+            at all.
     """
 
     url: str
@@ -152,6 +155,7 @@ class Broker(Struct, frozen=True):
     protocol: Literal[5, "3.1.1"] = 5
     client_id: str | None = None
     keepalive: Duration = Duration(30)
+    session_expiry: Duration = Duration(86400)
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
@@ -169,6 +173,8 @@ class Broker(Struct, frozen=True):
             raise ValueError("password_file needs username")
         if not 5 <= self.keepalive <= 3600:
             raise ValueError(f"keepalive: expected 5s to 1h, got {self.keepalive:.0f} s")
+        if self.session_expiry > _LONGEST_SESSION_S:
+            raise ValueError(f"session_expiry: expected at most 136 years, got {self.session_expiry:.0f} s")
 
     @property
     def host(self) -> str:
@@ -299,6 +305,34 @@ class Limits(Struct, frozen=True):
     queue: Count = 10_000
 
 
+class SpoolLimits(Struct, frozen=True):
+    """How many alerts wait for a broker that does not take them, and what comes first where the disk fails.
+
+    A hundred thousand alerts of about 600 bytes are 64 MiB: what a fleet of 10,000 devices raises in a bad week, and little enough for a
+    gateway's flash, and for its memory while the disk fails. A week covers a long weekend without the one who mends the network; what is
+    older has been seen on site or is past mending.
+
+    Attributes:
+        rows: Alerts at most. Past any of these, the oldest `update`s are dropped first, then the oldest episodes, and counted.
+        bytes: Of their topics and payloads together, at most.
+        age: An alert that has waited for longer is dropped and counted.
+        failing: While the disk fails, `memory` acknowledges readings that only memory holds, so that the broker can drop them: the
+            gateway goes on, and what it has not delivered yet is lost if it is switched off meanwhile. `hold` acknowledges nothing: the
+            broker keeps the readings, and sends no more than it sends unacknowledged.
+    """
+
+    rows: Count = 100_000
+    bytes: Size = Size(64 * 1024**2)
+    age: Duration = Duration(7 * 86400)
+    failing: Literal["memory", "hold"] = "memory"
+
+    def __post_init__(self) -> None:
+        if self.bytes < 4096:
+            raise ValueError(f"bytes: expected at least 4KiB, got {self.bytes}")
+        if not self.age:
+            raise ValueError("age: expected more than 0")
+
+
 class Updates(Struct, frozen=True):
     """Where signed bundles come from. Where this is configured, nothing unsigned goes live.
 
@@ -344,6 +378,9 @@ class Config(Struct, frozen=True):
         prefix: What the agent's own topics start with.
         state_dir: Where bundles and undelivered alerts are kept; under systemd its StateDirectory.
         updates: Where signed bundles come from; without it bundles are installed by hand, signed or not.
+        durability: What survives a sudden end beside alerts, which always do. `full`: every reading, on disk before it is acknowledged.
+            `periodic`: all but the readings of the last `flush_every`. `memory`: only what an orderly end saves.
+        flush_every: With `periodic`, how often what arrived goes to disk.
         trial: How long a new model is tried beside the one that is live before it takes its place.
         state_every: A device's state is published at most this often; 0 turns it off.
     """
@@ -353,7 +390,10 @@ class Config(Struct, frozen=True):
     streams: tuple[Stream, ...]
     alerts: Alerts = Alerts()
     limits: Limits = Limits()
+    spool: SpoolLimits = SpoolLimits()
     updates: Updates | None = None
+    durability: Literal["full", "periodic", "memory"] = "full"
+    flush_every: Duration = Duration(10)
     trial: TrialLength = TrialLength(seconds=600)
     prefix: TopicPrefix = "vedette"
     state_dir: str = msgspec.field(default_factory=lambda: os.environ.get("STATE_DIRECTORY", "/var/lib/vedette"))

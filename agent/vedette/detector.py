@@ -51,7 +51,7 @@ class Windowed(NamedTuple):
     """What a batch of n readings came to: m windows.
 
     Attributes:
-        sent: float64 `(n, features)`: every reading's values, encoded.
+        sent: float64 `(n, features)`: every reading's values, encoded; NaN all over for one that came too late or again.
         batch: The windows; its positions are among the readings: which one completed each window.
         times: float64 `(m,)`: event time of each window's last row.
         raw: float64 `(m, features)`: the encoded values of each window's last row.
@@ -70,19 +70,20 @@ class Detector:
         bundle: Verified.
         scorer: Its loaded models.
         merges: Whether a value that a reading lacks is the last one that its device sent.
+        drops_repeats: Whether a reading that a device sends again is dropped.
 
     Attributes:
         scorer: As given; detectors of one model may share it.
         adapter: Knows how far each device has moved from history, where the bundle adapts.
     """
 
-    def __init__(self, bundle: Bundle, scorer: Scorer, *, merges: bool = False) -> None:
+    def __init__(self, bundle: Bundle, scorer: Scorer, *, merges: bool = False, drops_repeats: bool = False) -> None:
         manifest = bundle.manifest
         self.spec = manifest.window
-        self.merges = merges
+        self.merges, self.drops_repeats = merges, drops_repeats
         self.encoder = FeatureEncoder(manifest.features)
         clocks = [index for index, feature in enumerate(manifest.features) if isinstance(feature, TimeOfDay | DayOfWeek | Elapsed)]
-        self.timeline = Timeline(self.spec, len(manifest.features), clocks, merges=merges)
+        self.timeline = Timeline(self.spec, len(manifest.features), clocks, merges=merges, drops_repeats=drops_repeats)
         self.windower = Windower(self.spec, len(self.encoder.columns), self.encoder.averages, self.encoder.elapsed)
         self.scorer = scorer
         self._smoother = scorer.smoother()
@@ -92,17 +93,20 @@ class Detector:
         self._typical = bundle.golden_windows[ordinary]
         self._model_fit = fingerprint(manifest)
 
-    def window(self, slots: Slots, times: Times, values: Sequence[Sequence[Value]]) -> Windowed:
+    def window(self, slots: Slots, times: Times, values: Sequence[Sequence[Value]], dated: npt.NDArray[np.bool_] | None = None) -> Windowed:
         """Take readings into their devices' windows, in the order of arrival.
 
         Args:
             slots: int `(n,)`: of their devices.
             times: float64 `(n,)`: event times, epoch seconds.
             values: Of each reading, in the order of the features.
+            dated: bool `(n,)`: which have a time of their own; None if all have.
         """
         sent = self.encoder.encode(values)
-        rows = self.timeline.arrange(slots, times, sent)
+        rows = self.timeline.arrange(slots, times, sent, dated)
         batch = self.windower.push(rows.slots, rows.since_s, self.encoder.transform(rows.raw))
+        # Whatever else looks at values must not take them for news either.
+        sent[rows.late] = sent[rows.repeated] = np.nan
         completed = batch.positions
         return Windowed(sent, batch._replace(positions=rows.positions[completed]), rows.times[completed], rows.raw[completed])
 
@@ -129,7 +133,7 @@ class Detector:
         self._smoother.forget(windowed.batch)
 
     def counts(self) -> dict[str, int]:
-        """`windows` and `waiting` rows, readings that were `late` or are `held` for their turn, windows that `restarted`, and
+        """`windows` and `waiting` rows, readings that were `late` or `repeated` or are `held` for their turn, windows that `restarted`, and
         `values.REASON` of the encoder.
         """
         return {
@@ -137,6 +141,7 @@ class Detector:
             "waiting": self.windower.waiting,
             "held": self.timeline.waiting,
             "late": self.timeline.late,
+            "repeated": self.timeline.repeated,
             "restarted": self.timeline.restarted,
             **{f"values.{reason}": count for reason, count in self.encoder.counts.items()},
         }
@@ -160,7 +165,7 @@ class Detector:
 
     def windows_fit(self) -> str:
         """What is saved of windows goes with a detector of the same: features, windows, and how readings become rows."""
-        return fingerprint(self.encoder.spec, self.encoder.columns, self.spec, self.merges)
+        return fingerprint(self.encoder.spec, self.encoder.columns, self.spec, self.merges, self.drops_repeats)
 
     def model_fit(self) -> str:
         """What is saved of scores goes with a detector of the same model, down to its files."""

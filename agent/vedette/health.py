@@ -1,6 +1,7 @@
 """What the agent says to systemd, and how much memory it holds."""
 
 import logging
+import math
 import os
 import socket
 from pathlib import Path
@@ -13,10 +14,19 @@ class ServiceManager:
 
     Args:
         address: Of the socket, from $NOTIFY_SOCKET; None or empty says nothing to nobody.
+        watchdog_us: It wants to hear within so many microseconds that all is well, from $WATCHDOG_USEC; None or empty is not at all.
     """
 
-    def __init__(self, address: str | None) -> None:
+    def __init__(self, address: str | None, watchdog_us: str | None = None) -> None:
+        self._alive_every_s = int(watchdog_us) / 1e6 / 4 if watchdog_us and watchdog_us.isdecimal() else math.inf
+        self._alive_due = 0.0 if math.isfinite(self._alive_every_s) else math.inf
         self._address = "\0" + address[1:] if address and address.startswith("@") else address
+
+    def alive(self, now: float) -> None:
+        """Say that all is well, if it is time to: `now` is the monotonic clock's, seconds."""
+        if now >= self._alive_due:
+            self._alive_due = now + self._alive_every_s
+            self.notify("WATCHDOG=1")
 
     def notify(self, *states: str) -> None:
         """Send states such as `READY=1`; see sd_notify(3)."""

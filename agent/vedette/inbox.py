@@ -3,16 +3,18 @@
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 
 from vedette.contract.readings import Message
+from vedette.packets import Burst
 
 
 class Inbox:
     """A bounded queue of messages with one producer and one consumer.
 
     Args:
-        capacity: In messages.
-        patience_s: How long `put` waits for room for a message that the broker expects to be acknowledged. Waiting holds the
+        capacity: In messages; more by no more than a burst.
+        patience_s: How long room is waited for where the broker expects messages to be acknowledged. Waiting holds the
             connection back, so the broker keeps the rest; it must stay well under the keepalive.
 
     Attributes:
@@ -30,16 +32,27 @@ class Inbox:
         """Messages that wait."""
         return len(self._messages)
 
-    def put(self, message: Message, *, may_wait: bool) -> None:
-        """Add a message, or drop and count it where there is no room. Called by the network's thread."""
-        if len(self._messages) >= self._capacity:
-            self._room.clear()
-            # Looked at again after clear: the consumer may have made room in between.
-            if len(self._messages) >= self._capacity and not (may_wait and self._room.wait(self._patience_s)):
-                self.dropped += 1
-                return
-        self._messages.append(message)
-        if not self._arrived.is_set():
+    def make_room(self, burst: Burst) -> Burst:
+        """What of a burst there is room for; the rest is dropped and counted. Called by the network's thread.
+
+        Where the inbox is full, what the broker does not wait for goes first; for the other messages room is waited for.
+        """
+        if len(self._messages) < self._capacity:
+            return burst
+        wanted = [position for position, number in enumerate(burst.ids) if number]
+        self._room.clear()
+        # Looked at again after clear: the consumer may have made room in between.
+        if len(self._messages) >= self._capacity and not (wanted and self._room.wait(self._patience_s)):
+            wanted = []
+        self.dropped += len(burst.messages) - len(wanted)
+        places = {position: place for place, position in enumerate(wanted)}
+        again = [places[position] for position in burst.again if position in places]
+        return Burst([burst.messages[position] for position in wanted], [burst.ids[position] for position in wanted], again)
+
+    def put(self, messages: Sequence[Message]) -> None:
+        """Add messages, which `make_room` let pass. Called by the network's thread."""
+        self._messages.extend(messages)
+        if messages and not self._arrived.is_set():
             self._arrived.set()
 
     def take(self, most: int, timeout_s: float, linger_s: float) -> list[Message]:

@@ -1,7 +1,8 @@
 """The connection to the broker; with `network`, the agent's only importer of paho.
 
 Rules this module keeps: the network's thread does nothing but hand over; a lost broker is retried for ever, and said once;
-nothing is published while disconnected, because paho would queue it and a retry would then send it twice; secrets are never logged.
+nothing is published while disconnected, because paho would queue it and a retry would then send it twice; a session that the broker has
+kept is gone on with, not subscribed to anew, which would bring retained messages again; secrets are never logged.
 """
 
 import logging
@@ -12,21 +13,48 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from vedette.config import Broker
 from vedette.contract.errors import BrokerError, ConfigError
 from vedette.contract.readings import Message
-from vedette.network import Client, Network
+from vedette.network import Client, Network, OnBurst
 
 log = logging.getLogger(__name__)
 
 _PROTOCOLS = {5: paho.MQTTv5, "3.1.1": paho.MQTTv311}
 _LONGEST_RETRY_S = 30
+
+_MOST_IN_FLIGHT = 1024
+"""Messages that the broker may send before it has an acknowledgement, in MQTT 5: brokers allow few by themselves, which makes many small
+bursts. Some take it for a hint only; what is known of repeats goes far beyond it.
+"""
+
+_properties: Any = Properties  # because paho's has no types
+
+
+Subscriptions = Sequence[tuple[str, int]]
+"""Filters and their QoS."""
+
+
+class Session(Protocol):
+    """What outlives a connection: the broker keeps what arrives for the client while it is away."""
+
+    @property
+    def granted(self) -> Subscriptions:
+        """What the broker was last known to have granted."""
+
+    def begin(self) -> None:
+        """The broker knows nothing of an earlier session: no message is sent again."""
+
+    def grant(self, subscriptions: Subscriptions) -> None:
+        """The broker has granted these."""
 
 
 class Connection:
@@ -37,9 +65,10 @@ class Connection:
         client_id: Unless the broker's configuration names one.
         status_topic: Where `online` is retained while subscribed, and `offline` otherwise; None for a client that publishes nothing.
         subscriptions: Filters and their QoS.
-        on_message: Takes each message and whether the broker waits for its acknowledgement; called by the network's thread, so it must
-            be quick and must not raise.
+        max_payload: Longest payload that anybody wants, bytes.
+        on_burst: Takes messages, and says whether they may be acknowledged; called by the network's thread, so it must be quick.
         on_progress: Told, by the network's thread, when the broker has granted the subscriptions or acknowledged a message.
+        session: None for one that ends with the connection.
     """
 
     def __init__(
@@ -47,16 +76,22 @@ class Connection:
         broker: Broker,
         client_id: str,
         status_topic: str | None,
-        subscriptions: Sequence[tuple[str, int]],
-        on_message: Callable[[Message, bool], None],
+        subscriptions: Subscriptions,
+        max_payload: int,
+        on_burst: OnBurst,
         on_progress: Callable[[], None],
+        session: Session | None = None,
     ) -> None:
         self._broker, self._status_topic, self._subscriptions = broker, status_topic, list(subscriptions)
-        self._on_message, self._on_progress = on_message, on_progress
+        self._on_progress, self._session = on_progress, session
+        self._asked: Subscriptions = ()
+        self._status = "online"
+        self._lost: float | None = None
+        self._outages: deque[tuple[float | None, float]] = deque()
         self._said: str | None = None
         self._delivered: deque[int] = deque()
-        self._client = Client(CallbackAPIVersion.VERSION2, client_id=broker.client_id or client_id, protocol=_PROTOCOLS[broker.protocol])
-        self._network = Network(self._client, _LONGEST_RETRY_S, self._received, self._not_reached)
+        self._client = _client(broker, broker.client_id or client_id, clean=session is None)
+        self._network = Network(self._client, _LONGEST_RETRY_S, broker.keepalive, max_payload, on_burst, self._not_reached)
         if status_topic is not None:
             self._client.will_set(status_topic, "offline", qos=1, retain=True)
         self._client.on_connect = self._connected
@@ -71,8 +106,28 @@ class Connection:
             ConfigError: a credential or certificate cannot be read.
         """
         log_in(self._client, self._broker)
-        self._client.connect_async(self._broker.host, self._broker.port, keepalive=int(self._broker.keepalive))
+        more: dict[str, Any] = {}
+        if self._broker.protocol == 5:
+            wishes = _properties(PacketTypes.CONNECT)
+            wishes.MaximumPacketSize = self._network.max_packet
+            wishes.ReceiveMaximum = _MOST_IN_FLIGHT
+            if self._session:
+                wishes.SessionExpiryInterval = int(self._broker.session_expiry)
+            more = {"clean_start": self._session is None, "properties": wishes}
+        self._client.connect_async(self._broker.host, self._broker.port, keepalive=int(self._broker.keepalive), **more)
         self._network.start()
+
+    def say(self, status: str) -> None:
+        """Retain something else than `online` from now on, while subscribed."""
+        if status != self._status:
+            self._status = status
+            if self._status_topic is not None:
+                self.publish(self._status_topic, status, qos=1, retain=True)
+
+    def lives(self) -> bool:
+        """Whether the network's thread does what it should; one that is gone is begun anew."""
+        self._network.revive()
+        return self._network.lives(time.monotonic())
 
     def publish(self, topic: str, payload: bytes | str, *, qos: int = 0, retain: bool = False) -> int | None:
         """Publish, if connected.
@@ -89,6 +144,10 @@ class Connection:
     def take_delivered(self) -> list[int]:
         """Ids of the messages that the broker has acknowledged since the last call."""
         return [self._delivered.popleft() for _ in range(len(self._delivered))]
+
+    def take_outages(self) -> list[tuple[float | None, float]]:
+        """From when to when there was no connection, epoch seconds, since the last call; the first begins before anything is known."""
+        return [self._outages.popleft() for _ in range(len(self._outages))] if self._outages else []
 
     @property
     def connected(self) -> bool:
@@ -107,24 +166,42 @@ class Connection:
         self._client.disconnect()
         self._network.stop(timeout_s)
 
-    def _connected(self, client: paho.Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
+    def _connected(self, client: paho.Client, _data: Any, flags: Any, reason: ReasonCode, _properties: Any) -> None:
         if reason.is_failure:
             self._say(f"{self._address} refuses the connection: {explain_refusal(str(reason))}")
             return
-        client.subscribe(self._subscriptions)
+        self._outages.append((self._lost, time.time()))
+        granted: Subscriptions = ()
+        if self._session and flags.session_present:
+            granted = self._session.granted
+            if gone := {name for name, _ in granted} - {name for name, _ in self._subscriptions}:
+                client.unsubscribe(sorted(gone))
+        elif self._session:
+            self._session.begin()
+        self._asked = [each for each in self._subscriptions if each not in granted]
+        if self._asked:
+            client.subscribe(list(self._asked))
+        else:
+            self._ready(client)
 
     def _subscribed(self, client: paho.Client, _data: Any, _mid: int, reasons: list[ReasonCode], _properties: Any) -> None:
-        if refusal := explain_grants(self._subscriptions, reasons):
+        if refusal := explain_grants(self._asked, reasons):
             self._say(f"{self._address} {refusal}")
             return
+        self._ready(client)
+
+    def _ready(self, client: paho.Client) -> None:
+        if self._session and list(self._session.granted) != self._subscriptions:
+            self._session.grant(self._subscriptions)
         if self._status_topic is not None:
-            client.publish(self._status_topic, "online", qos=1, retain=True)
+            client.publish(self._status_topic, self._status, qos=1, retain=True)
         self._said = None
         self._network.steady()
         self._on_progress()
         log.info("connected to %s, subscribed to %s", self._address, ", ".join(name for name, _ in self._subscriptions))
 
     def _disconnected(self, _client: Any, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
+        self._lost = time.time()
         if reason.is_failure and self._said is None:
             self._say(f"connection to {self._address} lost: {reason}")
 
@@ -135,9 +212,6 @@ class Connection:
         self._delivered.append(mid)
         self._on_progress()
 
-    def _received(self, topic: str, payload: bytes, qos: int, retained: bool) -> None:
-        self._on_message(Message(topic, payload, time.time(), retained), qos > 0)
-
     def _say(self, what: str) -> None:
         """Log a degraded state once, not at every retry."""
         if what != self._said:
@@ -147,6 +221,12 @@ class Connection:
     @property
     def _address(self) -> str:
         return self._broker.url
+
+
+def _client(broker: Broker, client_id: str, *, clean: bool) -> Client:
+    # MQTT 5 says so at each connect.
+    more: dict[str, Any] = {} if broker.protocol == 5 else {"clean_session": clean}
+    return Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=_PROTOCOLS[broker.protocol], **more)
 
 
 def _message(message: paho.MQTTMessage) -> Message:

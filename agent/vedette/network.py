@@ -2,8 +2,9 @@
 
 paho's own thread asks the system for every byte it reads, waits anew for every packet, and makes an object and a log line of each message.
 Here what has arrived is cut into packets; messages are read at once, and all other packets are paho's, one at a time. Rules this module
-keeps: one thread reads and writes the socket; a connection that is lost is tried again for ever, ever more slowly and not in step with
-other gateways; a fault in handling a message costs the connection, never the thread.
+keeps: one thread reads and writes the socket; a message is acknowledged on the connection that brought it, in order, and only once it was
+taken; a connection that is lost is tried again for ever, ever more slowly and not in step with other gateways, and one on which nothing
+is heard is lost; a fault in handling a message costs the connection, never the thread.
 """
 
 import contextlib
@@ -19,6 +20,8 @@ from typing import Any
 
 import paho.mqtt.client as paho
 
+from vedette.packets import Burst, Packets
+
 log = logging.getLogger(__name__)
 
 READ_AHEAD = 64 * 1024
@@ -31,17 +34,19 @@ broker cuts short there is not waited for.
 """
 
 _MISC_S = 1.0
-_PUBLISH = 0x30
-"""A PUBLISH of QoS 0 or 1, whatever its other flags; nothing is subscribed to at QoS 2."""
-
-_PUBACK = b"\x40\x02"
-"""A PUBACK's first two bytes; the message's id follows. In MQTT 5, too, that is all of it where all is well."""
-
 _CONNECT_TIMEOUT_S = 10.0
 
+_DEAD_KEEPALIVES = 1.5
+"""A healthy broker is heard of, or takes what is sent, once in a keepalive and the time of a round trip."""
 
-OnArrival = Callable[[str, bytes, int, bool], None]
-"""Given topic, payload, QoS, and whether the broker had retained it. A topic that is not UTF-8 is given as an empty one."""
+_HEAD = 128 * 1024
+"""Room for a topic and properties beside a payload."""
+
+_SLACK_S = 30.0
+"""Beyond what it waits for, the thread is not away for longer."""
+
+OnBurst = Callable[[Burst], bool]
+"""Takes what arrived at once, and says whether it may be acknowledged now. Asked again, with nothing, while something may not."""
 
 
 class ReadAhead:
@@ -49,6 +54,9 @@ class ReadAhead:
 
     Args:
         inner: Connected; a TCP, TLS or WebSocket one.
+
+    Attributes:
+        sent: Bytes that the system took so far.
     """
 
     def __init__(self, inner: Any) -> None:
@@ -57,6 +65,7 @@ class ReadAhead:
         self._read = self._offered = b""
         self._is_over = False
         self._unsent = bytearray()
+        self.sent = 0
 
     def fill(self) -> bytes:
         """All that has arrived and that nobody has had yet; `keep` gives back what is no whole packet.
@@ -109,7 +118,7 @@ class ReadAhead:
         self._unsent += data
         return len(data)
 
-    def answer(self, data: bytes) -> None:
+    def answer(self, data: bytes | bytearray) -> None:
         """Keep for `flush`, however much is kept: what is answered is bounded by what the other side sends before it reads."""
         self._unsent += data
 
@@ -124,7 +133,9 @@ class ReadAhead:
         """
         with contextlib.suppress(BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             while self._unsent:
-                del self._unsent[: self._inner.send(self._unsent)]
+                count = self._inner.send(self._unsent)
+                del self._unsent[:count]
+                self.sent += count
         return not self._unsent
 
     def close(self) -> None:
@@ -152,104 +163,34 @@ class Client(paho.Client):
         return self.ahead
 
 
-class Packets:
-    """Takes what has arrived apart.
-
-    Args:
-        has_properties: Whether messages have them: MQTT 5.
-        on_arrival: Takes messages of QoS 0 and 1.
-        on_other: Takes all other packets, whole.
-        answer: Takes acknowledgements.
-    """
-
-    def __init__(
-        self, *, has_properties: bool, on_arrival: OnArrival, on_other: Callable[[bytes], None], answer: Callable[[bytes], None]
-    ) -> None:
-        self._has_properties = has_properties
-        self._on_arrival, self._on_other, self._answer = on_arrival, on_other, answer
-        self.count = 0
-
-    def take(self, data: bytes) -> bytes:
-        """Hand on every packet that is whole.
-
-        Returns:
-            The beginning of one that is not.
-
-        Raises:
-            ConnectionError: these are no packets.
-        """
-        at, end = 0, len(data)
-        while end - at >= 2:
-            length, body = data[at + 1], at + 2
-            if length > 127:
-                length, body = _length(data, at + 1)
-            if (stop := body + length) > end:
-                break
-            command = data[at]
-            if command & 0xF4 == _PUBLISH:
-                self._message(command, data, body, stop)
-            else:
-                self._on_other(data[at:stop])
-            self.count += 1
-            at = stop
-        return data[at:]
-
-    def _message(self, command: int, data: bytes, at: int, stop: int) -> None:
-        qos = command >> 1 & 1
-        begin = at + 2
-        at = begin + (data[at] << 8 | data[at + 1]) if begin <= stop else stop + 1
-        end = at
-        at += 2 * qos
-        if self._has_properties and at < stop:
-            length, at = (data[at], at + 1) if data[at] < 128 else _length(data, at)
-            at += length
-        elif self._has_properties:
-            at = stop + 1
-        if at > stop:
-            raise ConnectionError("a message is shorter than it says")
-        try:
-            topic = data[begin:end].decode()
-        except UnicodeDecodeError:
-            topic = ""
-        self._on_arrival(topic, data[at:stop], qos, bool(command & 1))
-        if qos:
-            # Straight to what leaves with the burst's end: in paho's queue, an acknowledgement costs more than all of the above.
-            self._answer(_PUBACK + data[end : end + 2])
-
-
-def _length(data: bytes, at: int) -> tuple[int, int]:
-    """A number as MQTT writes it, seven bits a byte, the lowest first, and where it ends; (0, beyond the data) where it is cut off.
-
-    Raises:
-        ConnectionError: it is longer than the protocol allows.
-    """
-    length = 0
-    for place in range(4):
-        if at + place >= len(data):
-            return 0, len(data) + 1
-        byte = data[at + place]
-        length |= (byte & 127) << 7 * place
-        if byte < 128:
-            return length, at + place + 1
-    raise ConnectionError("a packet's length is longer than MQTT allows")
-
-
 class Network:
     """The thread.
 
     Args:
         client: Configured; its host is set by `connect_async`.
         longest_retry_s: Between two attempts to connect.
-        on_arrival: Takes messages of QoS 0 and 1, by the thread.
+        keepalive_s: As the client has it.
+        max_payload: Longest payload that anybody wants, bytes.
+        on_burst: Takes messages of QoS 0 and 1, by the thread.
         not_reached: Told, by the thread, when an attempt fails.
     """
 
-    def __init__(self, client: Client, longest_retry_s: float, on_arrival: OnArrival, not_reached: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        client: Client,
+        longest_retry_s: float,
+        keepalive_s: float,
+        max_payload: int,
+        on_burst: OnBurst,
+        not_reached: Callable[[], None],
+    ) -> None:
         self._client, self._longest_retry_s = client, longest_retry_s
-        self._on_arrival, self._not_reached = on_arrival, not_reached
-        self._thread = threading.Thread(target=self._run, name="vedette-network", daemon=True)
+        self._dead_s, self.max_packet = _DEAD_KEEPALIVES * keepalive_s, max_payload + _HEAD
+        self._on_burst, self._not_reached = on_burst, not_reached
         self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="vedette-network", daemon=True)
         self._attempts = 0
+        self._due = 0.0
         client.connect_timeout = _CONNECT_TIMEOUT_S
         client.on_socket_register_write = self._wake
 
@@ -258,11 +199,24 @@ class Network:
         self._wakes, self._wake_by = socket.socketpair()
         self._wakes.setblocking(False)
         self._wake_by.setblocking(False)
+        self._due = time.monotonic()
         self._thread.start()
 
     def steady(self) -> None:
         """The connection is of use: the next time it is lost, it is tried again at once. Called by the thread."""
         self._attempts = 0
+
+    def lives(self, now: float) -> bool:
+        """Whether the thread is there and does what it should: it is never away for long. `now` is the monotonic clock's, seconds."""
+        return self._thread.is_alive() and now < self._due + _SLACK_S
+
+    def revive(self) -> None:
+        """Begin anew where the thread is no more. Called by the worker."""
+        if not self._thread.is_alive() and not self._stop.is_set():
+            log.error("the network's thread is gone; beginning another")
+            self._due = time.monotonic()
+            self._thread = threading.Thread(target=self._run, name="vedette-network", daemon=True)
+            self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
         """End the thread, once the client has sent what it has and is disconnected, or when time is up."""
@@ -281,15 +235,19 @@ class Network:
 
     def _run(self) -> None:
         while not self._stop.is_set():
+            self._due = time.monotonic() + 2 * _CONNECT_TIMEOUT_S + self._dead_s
             try:
                 self._client.reconnect()
             except (OSError, ValueError):
                 self._not_reached()
+            except Exception:  # because a thread that ends here would leave the agent deaf, with nobody to say so
+                log.exception("the connection could not be begun; trying again")
             else:
                 self._serve()
             if not self._stop.is_set():
                 self._attempts += 1
                 ceiling = min(self._longest_retry_s, 2.0 ** min(self._attempts, 16) / 2)
+                self._due = time.monotonic() + ceiling
                 self._stop.wait(ceiling * random.uniform(0.5, 1.0))  # noqa: S311 because it spreads gateways, it guards nothing
 
     def _serve(self) -> None:
@@ -311,22 +269,22 @@ class Network:
 
     def _converse(self, ahead: ReadAhead, selector: selectors.BaseSelector) -> None:
         client = self._client
-        packets = Packets(
-            has_properties=client.protocol == paho.MQTTv5, on_arrival=self._on_arrival, on_other=self._let_paho_read, answer=ahead.answer
-        )
-        was_sent, misc_due, count = True, 0.0, 0
+        talk = _Conversation(ahead, client, self.max_packet, self._on_burst)
+        was_sent, misc_due = True, 0.0
         while client.socket():
+            talk.answer()
             if client.want_write():
                 client.loop_write()
                 if not client.socket():
                     return  # that was the farewell
             is_sent = ahead.flush()
             if (now := time.monotonic()) >= misc_due:
+                self._due = now
                 client.loop_misc()
                 misc_due = now + _MISC_S
                 if not client.socket() or (self._stop.is_set() and not client.is_connected()):
                     return
-            if 0 < count < FEW:
+            if 0 < talk.count < FEW:
                 time.sleep(PAUSE_S)
             if was_sent != is_sent:
                 selector.modify(ahead, selectors.EVENT_READ if is_sent else selectors.EVENT_READ | selectors.EVENT_WRITE)
@@ -336,22 +294,74 @@ class Network:
             ready = {key.fileobj for key, _ in selector.select(timeout_s)}
             if self._wakes in ready:
                 self._wakes.recv(4096)
-            packets.count = 0
-            if ahead in ready:
-                self._read(ahead, packets)
-            count = packets.count
+            talk.go_on(has_news=ahead in ready)
+            if talk.silent_s(is_sent=is_sent) > self._dead_s:
+                raise ConnectionError("the broker has been silent for too long")
 
-    def _read(self, ahead: ReadAhead, packets: Packets) -> None:
-        """Handle what has arrived."""
+
+class _Conversation:
+    """One connection's messages; acknowledgements that have to wait end with it, so that none can reach another connection.
+
+    Attributes:
+        count: Packets in what was read last.
+    """
+
+    def __init__(self, ahead: ReadAhead, client: Client, max_packet: int, on_burst: OnBurst) -> None:
+        self._ahead, self._client, self._on_burst = ahead, client, on_burst
+        self._packets = Packets(has_properties=client.protocol == paho.MQTTv5, max_packet=max_packet, on_other=self._let_paho_read)
+        self._withheld = bytearray()
+        self._heard = self._moved = time.monotonic()
+        self.count = self._sent = 0
+
+    def go_on(self, *, has_news: bool) -> None:
+        """Handle what has arrived, if anything has."""
+        self.count = 0
+        if not has_news:
+            return
+        self._heard = time.monotonic()
+        ahead, packets = self._ahead, self._packets
+        before = packets.count
         with contextlib.suppress(BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            ahead.keep(packets.take(ahead.fill()))
+            ahead.keep(packets.take(ahead.fill(), time.time()))
             while ahead.holds_more:
-                ahead.keep(packets.take(ahead.fill()))
+                ahead.keep(packets.take(ahead.fill(), time.time()))
+        if packets.burst.messages:
+            burst, acks = packets.take_burst()
+            self._withheld += acks
+            self._hand_over(burst)
         if ahead.is_over:
             raise ConnectionError("the broker hung up")
+        self.count = packets.count - before
+
+    def silent_s(self, *, is_sent: bool) -> float:
+        """Seconds since the broker was heard of, or since it took something of what it is being sent."""
+        now = time.monotonic()
+        if is_sent or self._ahead.sent != self._sent:
+            self._sent, self._moved = self._ahead.sent, now
+        return now - min(self._heard, self._moved)
+
+    def answer(self) -> None:
+        """Acknowledge what has waited for it, if it may be now."""
+        if self._withheld and self._on_burst(Burst([], [], [])):
+            self._let_go()
+
+    def _hand_over(self, burst: Burst) -> None:
+        try:
+            may_answer = self._on_burst(burst)
+        except Exception:
+            # Unacknowledged they would come again, and bring down one connection after the other.
+            self._let_go()
+            self._ahead.flush()
+            raise
+        if may_answer:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self._withheld:
+            self._ahead.answer(self._withheld)
+            self._withheld = bytearray()
 
     def _let_paho_read(self, packet: bytes) -> None:
-        ahead = self._client.ahead
-        if ahead and self._client.socket():
-            ahead.offer(packet)
+        if self._client.socket():
+            self._ahead.offer(packet)
             self._client.loop_read()

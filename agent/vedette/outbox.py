@@ -1,48 +1,68 @@
 """The way out of an alert: spool, broker, acknowledgement, and only then off the disk."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import msgspec
 
 from vedette.alerts import Alert
-from vedette.mqtt import Connection
-from vedette.spool import Spool
+from vedette.contract.errors import DiskError
+from vedette.database import Database
+from vedette.spool import Outgoing, Spool
 from vedette.topics import AgentTopics
 
 MAX_IN_FLIGHT = 20
 """Unacknowledged alerts at a time: as many as mosquitto takes by default."""
 
 
-FORGET_EVERY_S = 0.5
+FORGET_EVERY_S = 0.05
 """Acknowledged alerts leave the disk together: a disk that has to be sure of it takes as long for one as for fifty, and alerts to come
-wait meanwhile. Those that an end of the agent finds still there are sent once more, with the ids that they had.
+wait meanwhile. Those that an end of the agent finds still there are sent once more, with the ids that they had. A disk that fails is tried
+as often.
 """
 
 
+class Publisher(Protocol):
+    """What of the connection an outbox needs."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker has accepted it."""
+
+    def publish(self, topic: str, payload: bytes | str, *, qos: int = 0, retain: bool = False) -> int | None:
+        """Publish; the message's id, or None if it was not sent."""
+
+    def take_delivered(self) -> list[int]:
+        """Ids of the messages that the broker has acknowledged since the last call."""
+
+
 class Outbox:
-    """Delivers alerts in order, at least once each.
+    """Delivers alerts in order, at least once each; of those that wait while the broker is gone, as many as the spool has room for.
 
     Args:
-        spool: Open.
+        database: The spool's.
+        spool: Its database is open, or fails.
         connection: To the broker.
         topics: The agent's.
+
+    Attributes:
+        spool: As given; alerts are added to it.
     """
 
-    def __init__(self, spool: Spool, connection: Connection, topics: AgentTopics) -> None:
-        self._spool, self._connection, self._topics = spool, connection, topics
+    def __init__(self, database: Database, spool: Spool, connection: Publisher, topics: AgentTopics) -> None:
+        self._database, self.spool, self._connection, self._topics = database, spool, connection, topics
         self._in_flight: dict[int, int] = {}
-        self._acknowledged: list[int] = []
         self._forget_due = 0.0
         self._last_sent = 0
+        self._rewinds = spool.rewinds
 
     def __len__(self) -> int:
         """Alerts that the broker has not acknowledged yet."""
-        return len(self._spool) - len(self._acknowledged)
+        return len(self.spool)
 
-    def add(self, alerts: Sequence[Alert]) -> None:
-        """Put alerts on disk."""
-        if alerts:
-            self._spool.add((self._topics.alert(a.stream, a.device), msgspec.json.encode(a)) for a in alerts)
+    def outgoing(self, alerts: Sequence[Alert]) -> list[Outgoing]:
+        """Alerts as the spool takes them."""
+        return [Outgoing(self._topics.alert(a.stream, a.device), msgspec.json.encode(a), a.id, a.type) for a in alerts]
 
     def deliver(self, now: float) -> None:
         """Send what may be sent, and forget what was acknowledged. Never waits but for the disk.
@@ -50,18 +70,30 @@ class Outbox:
         Args:
             now: Monotonic clock, seconds; infinity forgets at once.
         """
-        self._acknowledged += [n for mid in self._connection.take_delivered() if (n := self._in_flight.pop(mid, None)) is not None]
+        self.spool.remove(n for mid in self._connection.take_delivered() if (n := self._in_flight.pop(mid, None)) is not None)
         self._send()
-        if self._acknowledged and now >= self._forget_due:
-            self._spool.remove(self._acknowledged)
-            self._acknowledged.clear()
+        if (self.spool.unsettled or self._database.failing) and now >= self._forget_due:
+            self._settle()
             self._forget_due = now + FORGET_EVERY_S if now < float("inf") else 0.0
+
+    def _settle(self) -> None:
+        if self._database.failing and not self._database.recover():
+            return
+        try:
+            with self._database.transaction() as connection:
+                self.spool.settle(connection)
+        except DiskError:
+            return  # said in `failing`; the spool has kept what is to be done
 
     def _send(self) -> None:
         room = MAX_IN_FLIGHT - len(self._in_flight)
-        if room <= 0 or self._last_sent >= self._spool.newest or not self._connection.connected:
+        if room <= 0 or self._last_sent >= self.spool.newest or not self._connection.connected:
             return
-        for alert in self._spool.after(self._last_sent, room):
+        waiting = self.spool.after(self._last_sent, room, set(self._in_flight.values()))
+        if self._rewinds != self.spool.rewinds:
+            self._rewinds = self.spool.rewinds
+            waiting = self.spool.after(0, room, set(self._in_flight.values()))
+        for alert in waiting:
             mid = self._connection.publish(alert.topic, alert.payload, qos=1)
             if mid is None:
                 return

@@ -1,7 +1,8 @@
 """The path of a reading, in order: message, reading, window, score, alert. Live telemetry and recordings walk this same path.
 
 Rules this module keeps: no I/O and no clock; what one stream or device sends never stops another; every message is accounted for: per
-stream, received = accepted messages + rejected, and the accepted ones' readings = scored + waiting + held + late + failed.
+stream, received = accepted messages + rejected, and the accepted ones' readings = scored + waiting + held + late + repeated +
+failed.
 """
 
 import functools
@@ -205,7 +206,7 @@ class StreamPipeline:
         model = self._model_counts()
         return {
             **{name: self.counts[name] for name in ("received", "readings", "scored")},
-            **{name: model[name] for name in ("waiting", "held", "late")},
+            **{name: model[name] for name in ("waiting", "held", "late", "repeated")},
             "failed": self.failed,
             "devices": len(self.devices),
             "restarted": model["restarted"],
@@ -255,14 +256,19 @@ class StreamPipeline:
         times = np.array(readings.times[some], dtype=np.float64)
         arrived = np.array(readings.arrived[some], dtype=np.float64)
         values = readings.values[some]
+        dated = np.ones(len(readings), dtype=np.bool_)
+        dated[readings.undated] = False
+        dated = dated[some]
         messages = readings.messages[some] if readings.several else ()
         for part in self.devices.place(readings.devices[some], arrived, messages):
             at, came, sent = times[part.readings], arrived[part.readings], values[part.readings]
+            is_dated = dated[part.readings]
             if part.kept is not None:
                 refused += [(some.start + part.readings.start + position, reason) for position, reason in part.refused]
                 at, came, sent = at[part.kept], came[part.kept], [sent[position] for position in part.kept.tolist()]
+                is_dated = is_dated[part.kept]
             self.detector.reset(part.evicted)
-            windowed = self.detector.window(part.slots, at, sent)
+            windowed = self.detector.window(part.slots, at, sent, is_dated)
             judged = self._conclude(windowed, (yield windowed), scored)
             batch = Judged(part.slots, at, came, windowed.sent, *judged, part.evicted, part.forgotten)
             found += [self._explained(finding, windowed) for finding in self.judge.judge(batch)]
@@ -413,7 +419,7 @@ class Pipeline:
             decoder = stream_decoder(index, stream, bundle.manifest, limits)
             model = Model(name=bundle.manifest.name, version=bundle.manifest.version)
             features = bundle.manifest.features
-            detector = Detector(bundle, scorer, merges=decoder.merges)
+            detector = Detector(bundle, scorer, merges=decoder.merges, drops_repeats=decoder.drops_repeats)
             rules = stream_rules(config, index, bundle.manifest)
             devices = Devices(limits.devices, Admission(AdmissionLimits(limits.rate, limits.burst), limits.devices))
             judge = Judge(rules, config.gateway, stream.name, model, devices, features)
@@ -473,6 +479,11 @@ class Pipeline:
     def tick(self, now: float) -> list[Alert]:
         """Let time pass: everything that arrived up to `now`, epoch seconds, was processed. Who fell silent is told then."""
         return _in_order([finding for stream in self.streams for finding in stream.tick(now)])
+
+    def pause(self, since: float | None, until: float) -> None:
+        """Nothing could be heard of any device from `since`, or from the last message on, to `until`, epoch seconds."""
+        for stream in self.streams:
+            stream.judge.pause(since, until)
 
     def stats(self) -> dict[str, object]:
         """Counters of every stream by its name."""

@@ -92,11 +92,13 @@ class Rollout:
         """End the thread; models that have not settled have not brought the agent down."""
         self._watch.stop()
 
-    def advance(self) -> None:
-        """Take what is ready: between two batches."""
+    def advance(self) -> bool:
+        """Take what is ready: between two batches. Says whether another model is live now."""
+        has_swapped = False
         for step in self._watch.take():
             if isinstance(step, _Swap):
                 self.pipeline.adopt(step.pipeline)
+                has_swapped = True
                 self._trials.pop(step.name, None)
                 self._tell(step.name, live=step.version, trial=None)
                 log.info("model %s: %s is live", step.name, step.version)
@@ -108,14 +110,14 @@ class Rollout:
                 self._trials[step.name] = (step.sha256, trial)
                 self._tell(step.name, trial=trial.numbers())
                 log.info("model %s: %s is on trial for %s", step.name, trial.numbers().candidate.version, self._config.trial)
+        return has_swapped
 
     def process(self, messages: Sequence[Message]) -> Outcome:
         """Take a batch through what is live, and then through what is on trial."""
         outcome = self.pipeline.process(messages)
-        for name, (sha256, trial) in self._trials.items():
-            trial.process(messages, outcome)
+        for name, (sha256, trial) in list(self._trials.items()):
             # It goes on scoring until the store has the verdict, so that no reading is missing in its windows.
-            if verdict := trial.verdict(time.monotonic()):
+            if verdict := self._try(name, trial, messages, outcome):
                 self._watch.conclude(name, sha256, verdict)
                 self._tell(name, last=verdict)
                 version = verdict.numbers.candidate.version
@@ -124,6 +126,16 @@ class Rollout:
                     "model %s: %s %s: %s", name, version, "did well on trial" if verdict.good else "is rejected", verdict.reason,
                 )  # fmt: skip
         return outcome
+
+    def _try(self, name: str, trial: Trial, messages: Sequence[Message], live: Outcome) -> Verdict | None:
+        """Take a batch through what is on trial, and say what the trial has come to, if it has."""
+        try:
+            trial.process(messages, live)
+        except Exception as error:  # because a candidate must not cost what is live a single score
+            log.exception("model %s: what is on trial brought its pipeline down", name)
+            del self._trials[name]
+            return Verdict(good=False, reason=f"it brought its pipeline down: {error!r}", numbers=trial.numbers())
+        return trial.verdict(time.monotonic())
 
     def due_reports(self) -> list[ModelReport]:
         """What subscribers should be told: all that has changed since it was `told`."""

@@ -35,11 +35,12 @@ class ScoreLog:
         return self
 
     def write(self, scored: Sequence[Scored]) -> None:
-        """Append scores."""
+        """Append scores. They are with the system when it returns, so that whatever ends the agent, the file holds what was scored."""
         for stream, devices, times, scores in scored:
             windows = zip(devices, times.tolist(), scores.tolist(), strict=True)
             lines = [{"stream": stream, "device": device, "time": time, "score": score} for device, time, score in windows]
             self._file.write(self._encoder.encode_lines(lines))
+        self._file.flush()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Close the file."""

@@ -5,24 +5,25 @@ import math
 import os
 import random
 import signal
-import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
 
 from vedette.config import Config
-from vedette.contract.errors import ConfigError
 from vedette.contract.readings import Message
+from vedette.database import Database
+from vedette.engine import MAX_BATCH, Engine, ScoreSink
 from vedette.following import Follower
 from vedette.health import ServiceManager, resident_bytes
 from vedette.inbox import Inbox
+from vedette.intake import Intake
+from vedette.journal import Journal
 from vedette.mqtt import Connection
 from vedette.outbox import Outbox
-from vedette.pipeline import Outcome, Scored
+from vedette.pipeline import Outcome
 from vedette.rollout import Rollout
 from vedette.spool import Spool
 from vedette.state import DeviceState, StateBoard
@@ -31,13 +32,16 @@ from vedette.topics import AgentTopics
 
 log = logging.getLogger(__name__)
 
-MAX_BATCH = 1024
 LINGER_S = 0.005
 IDLE_S = 0.2
 ARRIVING_S = 1.0
 """No message takes longer from its time of arrival into the inbox."""
 
-ScoreSink = Callable[[Sequence[Scored]], None]
+FLUSH_S = 0.1
+"""What the broker does not wait for is on disk within this time."""
+
+MAX_FAULTS = 10
+"""So many turns in a row that fail, and the service manager has to begin everything anew."""
 
 
 class Service:
@@ -54,7 +58,6 @@ class Service:
 
     def __init__(self, config: Config, config_file: Path, on_scores: ScoreSink | None = None) -> None:
         self._config = config
-        self._on_scores = on_scores
         self._topics = AgentTopics(config.prefix, config.gateway)
         self._inbox = Inbox(config.limits.queue, patience_s=config.broker.keepalive / 2)
         store = Store(Path(config.state_dir), signed_only=config.updates is not None)
@@ -65,9 +68,13 @@ class Service:
             self._follower = Follower(config.updates, config_file, store, rng)
         self._rollout = Rollout(config, store, self._follower, wake=self._inbox.wake)
         self._judges = {stream.name: stream.judge for stream in self._rollout.pipeline.streams}
-        self._spool = Spool(Path(config.state_dir) / "spool.db")
+        self._database = Database(Path(config.state_dir) / "spool.db", Spool.SCHEMA, Journal.SCHEMA)
+        self._spool = Spool(self._database, config.spool)
+        self._journal = Journal(self._database, config.durability)
+        holds = config.durability == "full" and config.spool.failing == "hold"
+        self._intake = Intake(self._database, self._journal, self._inbox, self._hear if self._follower else None, holds=holds)
         self._board = StateBoard(config.state_every, config.limits.devices)
-        self._manager = ServiceManager(os.environ.get("NOTIFY_SOCKET"))
+        self._manager = ServiceManager(os.environ.get("NOTIFY_SOCKET"), os.environ.get("WATCHDOG_USEC"))
         self._stop = threading.Event()
         client_id = f"vedette-{config.gateway}"
         self._connection = Connection(
@@ -75,29 +82,34 @@ class Service:
             client_id,
             self._topics.status,
             config.subscriptions,
-            on_message=self._receive,
+            config.limits.payload,
+            on_burst=self._intake.take,
             on_progress=self._inbox.wake,
+            session=self._journal if config.broker.session_expiry else None,
         )
-        self._outbox = Outbox(self._spool, self._connection, self._topics)
-        self._received = 0
+        self._outbox = Outbox(self._database, self._spool, self._connection, self._topics)
+        self._engine = Engine(self._rollout, self._journal, self._outbox, config.durability, on_scores)
+        self._faults = 0
         self._started = time.monotonic()
+        self._flush_due = self._started
         self._stats_due = self._started + config.stats_every
 
     def run(self) -> None:
         """Run until `stop` is called; stops in the order of the flow: network, worker, models, alerts, database."""
         with ExitStack() as stack:
-            try:
-                self._spool.open()
-            except sqlite3.Error as error:
-                raise ConfigError(f"state_dir: {self._config.state_dir}/spool.db: {error}") from error
-            stack.callback(self._spool.close)
+            if set_aside := self._database.open():
+                log.error("%s", set_aside)
+            stack.callback(self._database.close)
+            self._outbox.deliver(math.inf)
+            self._engine.resume()
+            self._intake.received = self._engine.number  # all counters go on
             self._rollout.start()
             stack.callback(self._rollout.stop)
             self._connection.start()
             stack.callback(self._connection.stop)
             self._manager.notify("READY=1", "STATUS=scoring")
             while not self._stop.is_set():
-                self._turn(IDLE_S)
+                self._guarded_turn()
             self._manager.notify("STOPPING=1")
             self._finish()
 
@@ -106,41 +118,68 @@ class Service:
         self._stop.set()
         self._inbox.wake()
 
+    def _guarded_turn(self) -> None:
+        """One turn, and word to the service manager that all parts are at work."""
+        try:
+            self._turn(IDLE_S)
+            self._faults = 0
+        except Exception:  # because what one turn could not do, the next may; one fault after the other is for the service manager
+            self._faults += 1
+            if self._faults == MAX_FAULTS:
+                raise
+            log.exception("a fault in the agent itself; going on")
+            self._stop.wait(IDLE_S)
+        if self._connection.lives():
+            self._manager.alive(time.monotonic())
+
     def _turn(self, timeout_s: float) -> None:
         began = time.time()
         messages = self._inbox.take(MAX_BATCH, timeout_s, LINGER_S)
-        self._rollout.advance()
+        if self._rollout.advance():
+            self._engine.keep(at_once=self._config.durability != "memory")
+        for since, until in self._connection.take_outages():
+            self._engine.pause(since, until)
         if messages:
-            outcome = self._rollout.process(messages)
-            if self._on_scores:
-                self._on_scores(outcome.scored)
-            self._outbox.add(outcome.alerts)
+            outcome = self._engine.process(messages)
             if outcome.alerts:
                 self._outbox.deliver(0.0)  # at once: all else can wait
             self._publish_states(outcome)
-        if not len(self._inbox):
+        if self._connection.connected and not len(self._inbox):
             # What arrived before this turn began was in the inbox by then, give or take the moment it takes to get there.
-            self._outbox.add(self._rollout.pipeline.tick(began - ARRIVING_S))
+            self._engine.tick(began - ARRIVING_S)
         self._outbox.deliver(time.monotonic())
+        self._keep(time.monotonic())
         self._publish_reports()
         if time.monotonic() >= self._stats_due:
             self._stats_due += self._config.stats_every
             self._publish_stats()
 
+    def _keep(self, now: float) -> None:
+        """See to it that what is known is on disk, and say where that cannot be."""
+        if now >= self._flush_due:
+            self._flush_due = now + (self._config.flush_every if self._config.durability == "periodic" else FLUSH_S)
+            self._journal.flush()
+        self._engine.keep()
+        self._connection.say(f"degraded: {self._database.failing}" if self._database.failing else "online")
+
     def _finish(self, timeout_s: float = 5.0) -> None:
-        """Score what has arrived, and give the broker a moment to take the last alerts; the spool keeps what it does not take."""
+        """Score what has arrived, give the broker a moment to take the last alerts, and save what is known."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline and (len(self._inbox) or (self._connection.connected and len(self._outbox))):
             self._turn(0.01)
-        self._outbox.deliver(math.inf)
         self._publish_stats()
+        self._connection.stop()
+        while len(self._inbox):
+            self._turn(0.0)
+        self._outbox.deliver(math.inf)
+        self._engine.keep(at_once=True)
 
-    def _receive(self, message: Message, acknowledged: bool) -> None:
-        if self._follower and message.topic in self._announced:
-            self._follower.hear(self._announced[message.topic], message.payload)
-            return
-        self._received += 1
-        self._inbox.put(message, may_wait=acknowledged)
+    def _hear(self, message: Message) -> bool:
+        """Take an announcement of models; called by the network's thread."""
+        name = self._announced.get(message.topic)
+        if name is not None and self._follower:
+            self._follower.hear(name, message.payload)
+        return name is not None
 
     def _publish_states(self, outcome: Outcome) -> None:
         for stream, device, at, score in self._board.due(outcome, time.monotonic()):
@@ -155,17 +194,24 @@ class Service:
 
     def _publish_stats(self) -> None:
         self._rollout.refresh_reports()
+        self._spool.expire(time.time())
         self._connection.publish(self._topics.stats, msgspec.json.encode(self.stats()))
 
     def stats(self) -> dict[str, object]:
-        """What goes to the stats topic. `received` = all that streams received + `unmatched` + `dropped` + `queued`."""
+        """What goes to the stats topic. `received` = all that streams received + `unmatched` + `crashed` + `repeated` + `dropped` +
+        `queued`.
+        """
         return {
             "uptime_s": round(time.monotonic() - self._started, 1),
             "rss_bytes": resident_bytes(),
-            "received": self._received,
+            "received": self._intake.received,
+            "repeated": self._intake.repeated,
+            "crashed": self._engine.crashed,
             "queued": len(self._inbox),
             "dropped": self._inbox.dropped,
             "spooled": len(self._outbox),
+            "spool": self._spool.stats(),
+            "disk": self._database.failing,
             **self._rollout.pipeline.stats(),
         }
 

@@ -104,6 +104,10 @@ def test_a_streams_alerts_are_those_of_all_streams_but_for_what_it_says(tmp_path
             "agent.yaml: updates.repository: must not hold a user, a password, ? or #",
         ),
         ({"updates": {"repository": "/m", "root": "r", "channel": "../x"}}, "agent.yaml: updates.channel: expected str matching regex"),
+        ({"spool": {"bytes": 100}}, "agent.yaml: spool.bytes: expected at least 4KiB, got 100"),
+        ({"spool": {"age": 0}}, "agent.yaml: spool.age: expected more than 0"),
+        ({"spool": {"rows": 0}}, "agent.yaml: spool.rows: expected int >= 1, got 0"),
+        ({"spool": {"failing": "stop"}}, "agent.yaml: spool.failing: expected "),
         ({"limits": {"devices": 0}}, "agent.yaml: limits.devices: expected int >= 1, got 0"),
     ],
 )

@@ -3,16 +3,22 @@ import time
 
 from vedette.contract.readings import Message
 from vedette.inbox import Inbox
+from vedette.packets import Burst
 
 
 def message(number: int) -> Message:
     return Message(str(number), b"", 0.0)
 
 
+def put(inbox: Inbox, *numbers: int, qos: int = 0) -> None:
+    """As the network's thread does."""
+    inbox.put(inbox.make_room(Burst([message(n) for n in numbers], [n + 1 if qos else 0 for n in numbers], [])).messages)
+
+
 def test_messages_leave_in_order_and_no_more_than_asked() -> None:
     inbox = Inbox(10, patience_s=0)
     for number in range(5):
-        inbox.put(message(number), may_wait=False)
+        put(inbox, number)
     assert [m.topic for m in inbox.take(3, 0, 0)] == ["0", "1", "2"]
     assert [m.topic for m in inbox.take(3, 0, 0)] == ["3", "4"]
     assert inbox.take(3, 0.01, 0) == []
@@ -21,14 +27,14 @@ def test_messages_leave_in_order_and_no_more_than_asked() -> None:
 def test_without_room_a_message_is_dropped_and_counted() -> None:
     inbox = Inbox(2, patience_s=0.01)
     for number in range(5):
-        inbox.put(message(number), may_wait=number == 4)
+        put(inbox, number, qos=number == 4)
     assert inbox.dropped == 3 and len(inbox) == 2
 
 
 def test_a_message_that_may_wait_waits_for_room() -> None:
     inbox = Inbox(1, patience_s=10)
-    inbox.put(message(0), may_wait=True)
-    producer = threading.Thread(target=inbox.put, args=(message(1),), kwargs={"may_wait": True}, daemon=True)
+    put(inbox, 0, qos=1)
+    producer = threading.Thread(target=put, args=(inbox, 1), kwargs={"qos": 1}, daemon=True)
     producer.start()
     time.sleep(0.05)
     assert len(inbox) == 1
@@ -37,13 +43,21 @@ def test_a_message_that_may_wait_waits_for_room() -> None:
     assert [m.topic for m in inbox.take(1, 1, 0)] == ["1"] and inbox.dropped == 0
 
 
+def test_where_there_is_no_room_only_messages_that_the_broker_waits_for_wait_and_the_others_go() -> None:
+    inbox = Inbox(1, patience_s=10)
+    put(inbox, 0)
+    threading.Timer(0.05, inbox.take, (1, 0, 0)).start()
+    burst = inbox.make_room(Burst([message(n) for n in (1, 2, 3, 4)], [0, 12, 0, 14], [1, 3]))
+    assert ([m.topic for m in burst.messages], burst.ids, burst.again) == (["2", "4"], [12, 14], [0, 1]) and inbox.dropped == 2
+
+
 def test_nothing_is_lost_between_two_busy_threads() -> None:
     inbox = Inbox(50, patience_s=30)
     taken: list[Message] = []
 
     def produce() -> None:
         for number in range(20_000):
-            inbox.put(message(number), may_wait=True)
+            put(inbox, number, qos=1)
 
     producer = threading.Thread(target=produce, daemon=True)
     producer.start()
@@ -69,8 +83,8 @@ def test_a_wake_before_the_take_is_not_lost() -> None:
 
 def test_a_take_that_nobody_wakes_waits_its_time() -> None:
     inbox = Inbox(9, patience_s=0)
-    inbox.put(message(0), may_wait=False)
-    inbox.put(message(1), may_wait=False)
+    put(inbox, 0)
+    put(inbox, 1)
     assert len(inbox.take(9, 0, 0)) == 2
     began = time.monotonic()
     assert inbox.take(9, 0.3, 0) == [] and time.monotonic() - began >= 0.3

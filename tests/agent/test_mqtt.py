@@ -9,9 +9,7 @@ from vedette.mqtt import Connection
 
 
 def test_it_stops_where_the_connection_goes_down_before_the_farewell(monkeypatch: pytest.MonkeyPatch) -> None:
-    connection = Connection(
-        Broker(url=f"mqtt://127.0.0.1:{free_port()}"), "c", "status", [("t", 0)], on_message=lambda *_: None, on_progress=lambda: None
-    )
+    connection = Connection(Broker(url=f"mqtt://127.0.0.1:{free_port()}"), "c", "status", [("t", 0)], 1000, lambda _: True, lambda: None)
     # As the worker's thread sees it: still connected when it asks, and not when it publishes.
     monkeypatch.setattr(paho.Client, "is_connected", lambda _: True)
     connection.stop(timeout_s=60)

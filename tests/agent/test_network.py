@@ -14,7 +14,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from brokers import Mosquitto
-from vedette.network import MOST_UNSENT, Client, Network, Packets, ReadAhead
+from vedette.network import MOST_UNSENT, Client, Network, ReadAhead
+from vedette.packets import Burst, Packets
 
 Arrived = tuple[str, bytes, int, bool]
 
@@ -66,21 +67,27 @@ def test_what_is_sent_leaves_with_the_flush_and_no_more_is_taken_than_there_is_r
 class Taken:
     """What packets come to."""
 
-    def __init__(self, protocol: MQTTProtocolVersion) -> None:
-        self.messages: list[Arrived] = []
+    def __init__(self, protocol: MQTTProtocolVersion, max_packet: int = 10_000) -> None:
         self.others: list[bytes] = []
-        self.answers: list[bytes] = []
-        self._packets = Packets(
-            has_properties=protocol == paho.MQTTv5,
-            on_arrival=lambda *message: self.messages.append(message),
-            on_other=self.others.append,
-            answer=self.answers.append,
-        )
+        self._packets = Packets(has_properties=protocol == paho.MQTTv5, max_packet=max_packet, on_other=self.others.append)
+
+    @property
+    def messages(self) -> list[Arrived]:
+        burst = self._packets.burst
+        return [(m.topic, m.payload, int(id_ > 0), m.retained) for m, id_ in zip(burst.messages, burst.ids, strict=True)]
+
+    @property
+    def again(self) -> list[int]:
+        return self._packets.burst.again
+
+    @property
+    def answers(self) -> bytes:
+        return bytes(self._packets.acks)
 
     def take(self, *chunks: bytes) -> bytes:
         rest = b""
         for chunk in chunks:
-            rest = self._packets.take(rest + chunk)
+            rest = self._packets.take(rest + chunk, 0.0)
         return rest
 
 
@@ -129,7 +136,7 @@ def test_arriving_messages_are_read_as_paho_reads_them_however_they_are_cut_up(
     ours = Taken(protocol)
     assert ours.take(*(stream[begin:end] for begin, end in pairwise(places))) == b""
     assert ours.messages == there == [message[:4] for message in messages]
-    assert ours.answers == [bytes(queued["packet"]) for queued in its._out_packet]
+    assert ours.answers == b"".join(bytes(queued["packet"]) for queued in its._out_packet)
     assert ours.others == [b"\xd0\x00"] * len(messages)
 
 
@@ -147,39 +154,58 @@ def test_a_message_that_is_shorter_than_it_says_is_a_fault() -> None:
         Taken(paho.MQTTv311).take(b"\x30\xff\xff\xff\xff\x01")
 
 
+def test_of_a_message_that_is_too_long_only_the_beginning_is_kept_and_what_follows_is_read() -> None:
+    ours = Taken(paho.MQTTv311, max_packet=100)
+    sent = framed(0x3B, b"\x00\x01a\x00\x07" + bytes(50_000)) + framed(0x30, b"\x00\x01bX")
+    rest, held = b"", 0
+    for begin in range(0, len(sent), 33):
+        rest = ours._packets.take(rest + sent[begin : begin + 33], 0.0)
+        held = max(held, len(rest))
+    assert held < 140
+    assert ours.messages == [("a", bytes(95), 1, True), ("b", b"X", 0, False)]
+    assert ours.answers == b"\x40\x02\x00\x07" and ours.again == [0]
+    with pytest.raises(ConnectionError, match="long"):
+        Taken(paho.MQTTv311, max_packet=100).take(framed(0x40, bytes(101)))
+
+
 def test_a_topic_that_is_not_utf8_is_handed_on_as_an_empty_one() -> None:
     ours = Taken(paho.MQTTv311)
     ours.take(framed(0x30, b"\x00\x02\xff\xfeX"))
     assert ours.messages == [("", b"X", 0, False)]
 
 
-def test_a_fault_in_handling_a_message_costs_the_connection_and_a_new_one_is_made(broker: Mosquitto) -> None:
+@pytest.mark.parametrize("qos", [0, 1])
+def test_a_fault_in_handling_a_message_costs_the_connection_and_a_new_one_is_made(broker: Mosquitto, qos: int) -> None:
     seen: list[bytes] = []
-    client = Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+    client = Client(CallbackAPIVersion.VERSION2, client_id=f"network-{qos}", protocol=paho.MQTTv5)
 
-    def arrived(_topic: str, payload: bytes, _qos: int, _retained: bool) -> None:
-        seen.append(payload)
-        if payload == b"poison":
+    def arrived(burst: Burst) -> bool:
+        seen.extend(message.payload for message in burst.messages)
+        if b"poison" in [message.payload for message in burst.messages]:
             raise RuntimeError("handling failed")
+        return True
 
-    network = Network(client, 1.0, arrived, not_reached=lambda: None)
-    client.on_connect = lambda client, *_: client.subscribe("t", 0)
+    network = Network(client, 1.0, 60, 1000, arrived, not_reached=lambda: None)
+    client.on_connect = lambda client, *_: client.subscribe("t", qos)
     client.on_subscribe = lambda *_: network.steady()
-    client.connect_async("127.0.0.1", broker.port)
+    # The broker keeps what is not acknowledged, and would bring it again.
+    session: Any = untyped_properties(PacketTypes.CONNECT)
+    session.SessionExpiryInterval = 60
+    client.connect_async("127.0.0.1", broker.port, clean_start=False, properties=session)
     network.start()
     sender = paho.Client(CallbackAPIVersion.VERSION2)
     sender.connect("127.0.0.1", broker.port)
     sender.loop_start()
     try:
         wait_for(sender, seen, b"one")
-        sender.publish("t", b"poison").wait_for_publish(5)
+        sender.publish("t", b"poison", qos=1).wait_for_publish(5)
         wait_for(sender, seen, b"two")
     finally:
         sender.disconnect()
         sender.loop_stop()
         client.disconnect()
         network.stop(5.0)
-    assert b"poison" in seen
+    assert seen.count(b"poison") == 1
 
 
 def wait_for(sender: paho.Client, seen: list[bytes], payload: bytes) -> None:

@@ -107,8 +107,52 @@ def test_every_message_is_accounted_for(readings: list[tuple[str, int, object, s
     stats = subject.streams[0].stats()
     rejected = sum(count for name, count in stats.items() if name.startswith("rejected."))
     assert stats["received"] == len(readings) == stats["readings"] + rejected
-    assert stats["readings"] == stats["scored"] + stats["waiting"] + stats["late"] + stats["failed"]
+    assert stats["readings"] == stats["scored"] + stats["waiting"] + stats["late"] + stats["repeated"] + stats["failed"]
     assert subject.unmatched == 1
+
+
+@settings(max_examples=100)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("ab"), st.integers(1, 9), st.sampled_from([4.0, 4.0, 4.0, 4.0, 9.0]), st.integers(0, 5)), max_size=60
+    ),
+    st.integers(1, 60),
+)
+def test_messages_that_are_sent_again_change_no_score_and_no_alert(sent: list[tuple[str, int, float, int]], size: int) -> None:
+    once: list[Message] = []
+    twice: list[Message] = []
+    now = 0.0
+    for device, pause, temperature, again in sent:
+        now += pause
+        once.append(arriving(device, now, temperature))
+        # All that was under way, in its order.
+        twice += [once[-1], *once[-again:]] if again else [once[-1]]
+    plain, repeating = (pipeline(alerts={"stuck": "40s", "raise": "1 of 2", "clear": "1 of 1"}) for _ in range(2))
+    expected = plain.process(once)
+    outcomes = [repeating.process(twice[start : start + size]) for start in range(0, len(twice), size)]
+    assert [row for outcome in outcomes for row in flat(outcome)] == flat(expected)
+    assert [alert for outcome in outcomes for alert in outcome.alerts] == expected.alerts
+    stats = repeating.streams[0].stats()
+    assert stats["late"] + stats["repeated"] == len(twice) - len(once)
+
+
+def test_repeats_are_dropped_where_a_reading_has_a_time_of_its_own_and_nobody_wants_them() -> None:
+    twice = [message("a", 60.0, 4.0)] * 2
+    relative = [
+        Message("f/a", json.dumps([{"n": "temperature", "v": 4.0, **time}]).encode(), 1e9) for time in ({}, {}, {"t": -5}, {"t": -5})
+    ]
+    absolute = [Message("f/a", b'[{"n": "temperature", "v": 4.0, "t": 1e9}]', 1e9)] * 2
+    senml = {"payload": {"format": "senml"}}
+    for messages, stream, repeated in (
+        (twice, {}, 1),
+        (twice, {"payload": {"time": {"field": "ts"}, "repeats": "keep"}}, 0),
+        (twice, {"payload": {}}, 0),
+        (absolute, senml, 1),
+        (relative, senml, 0),
+    ):
+        subject = pipeline(**stream)
+        subject.process(messages)
+        assert subject.streams[0].stats()["repeated"] == repeated
 
 
 @pytest.mark.parametrize("runtime", [Nonsense(), Refusing()])
@@ -226,7 +270,7 @@ def test_another_model_takes_alerts_over_that_are_open() -> None:
 class Leaving:
     """A decoder that takes a payload of `gone` for a device's farewell, and leaves all else to another."""
 
-    merges = False
+    merges = drops_repeats = False
 
     def __init__(self, other: Decoder) -> None:
         self._other = other

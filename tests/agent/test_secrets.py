@@ -44,7 +44,7 @@ def test_a_password_is_in_no_log_at_any_level(tmp_path: Path, caplog: pytest.Log
         logging.getLogger().debug("%r", settings)
         probe(settings, "probe", [("a", 1)], 5.0)
         publish_once(settings, "once", {"a": b"1"}, 5.0)
-        connection = Connection(settings, "agent", "status", [("a", 1)], on_message=lambda *_: None, on_progress=lambda: None)
+        connection = Connection(settings, "agent", "status", [("a", 1)], 1000, lambda _: True, lambda: None)
         connection.start()
         connection.stop()
     assert caplog.text and SECRET not in caplog.text

@@ -18,7 +18,7 @@ from types import ModuleType
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench import cost, figures, latency, machine, models, scale, throughput
+from bench import cost, durability, figures, latency, machine, models, scale, throughput
 from bench.figures import Figures, Line
 from bench.publisher import Publisher
 from bench.rig import DEVICES, GATEWAY, Figure, Plan, Progress, Rig
@@ -26,12 +26,12 @@ from bench.subjects import Monitor, SubjectError
 from brokers import MOSQUITTO, Mosquitto
 
 DISTRIBUTIONS = ("vedette", "paho-mqtt", "ai-edge-litert", "onnxruntime", "numpy", "msgspec")
-PARTS: Mapping[str, ModuleType] = {"cost": cost, "throughput": throughput, "latency": latency, "scale": scale}
+PARTS: Mapping[str, ModuleType] = {"cost": cost, "throughput": throughput, "latency": latency, "scale": scale, "durability": durability}
 OTHERS = "processors' time that others took meanwhile"
 """Where it is more than a few percent, the figures are rough."""
 
 FIGURES: tuple[Figure, ...] = (*(figure for part in PARTS.values() for figure in part.FIGURES), Figure(OTHERS, "%"))
-_ROUNDS = {"throughput": 3, "latency": 3, "scale": 3}
+_ROUNDS = {"throughput": 3, "latency": 3, "scale": 3, "durability": 3}
 """At most so many of a part whose rounds are long."""
 
 _MODELS: Mapping[str, tuple[str, ...]] = {
@@ -39,6 +39,7 @@ _MODELS: Mapping[str, tuple[str, ...]] = {
     "throughput": tuple(throughput.BARS),
     "latency": (models.DEVIATION,),
     "scale": (models.DEVIATION_5,),
+    "durability": (models.DEVIATION,),
 }
 
 

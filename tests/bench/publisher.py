@@ -67,17 +67,24 @@ class Publisher:
 
     Args:
         port: Of a broker on loopback.
+        expects_loss: The broker may go away: the program then ends without a word.
     """
 
-    def __init__(self, port: int) -> None:
-        self._port = port
+    def __init__(self, port: int, *, expects_loss: bool = False) -> None:
+        self._port, self._errors = port, subprocess.DEVNULL if expects_loss else None
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
         """Start it."""
         command = [sys.executable, str(Path(__file__)), str(self._port)]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, start_new_session=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            bufsize=1,
+            start_new_session=True,
         )
         return self
 

@@ -133,15 +133,26 @@ class Rig:
         self.laggards: list[Laggard] = []
         self.notes: list[str] = []
 
-    def agent(self, models: Sequence[str], qos: QOS = 1, **settings: Any) -> Agent:
+    def agent(self, models: Sequence[str], qos: QOS = 1, *, keep: bool = False, **settings: Any) -> Agent:
         """The agent with a stream for each model; defaults wherever there are any, as an operator runs it, but for `settings`, and for
         what one device may send: a few devices stand for a fleet here.
+
+        It knows nothing of those before it, unless it is to `keep` what they left; the broker never does.
         """
+        if not keep:
+            for left in self.folder.glob("spool.db*"):
+                left.unlink()
         streams = [
             {"name": model, "topic": topic(model), "model": model, "qos": qos, "payload": {"time": {"field": "ts"}}} for model in models
         ]
-        whole = {"gateway": GATEWAY, "broker": {"url": self.broker.url}, "state_dir": str(self.folder), "streams": streams}
-        whole |= {"limits": {"rate": None}, **settings}
+        whole = {
+            "gateway": GATEWAY,
+            "broker": {"url": self.broker.url, "session_expiry": 0},
+            "state_dir": str(self.folder),
+            "streams": streams,
+            "limits": {"rate": None},
+            **settings,
+        }
         path = self.folder / f"agent-{'-'.join(models)}-qos{qos}.yaml"
         # JSON is YAML.
         path.write_text(json.dumps(whole), encoding="utf-8")

@@ -5,17 +5,19 @@ through what comes after the warm-up; every reading that was sent is in the agen
 """
 
 import argparse
+import contextlib
 import os
+import random
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -28,15 +30,18 @@ from bench.figures import Figures, Line, Row
 from bench.models import DEVIATION, LSTM_30, STEPS
 from bench.publisher import Order, Published, Publisher
 from bench.rig import DEVICES, GATEWAY, Plan, Progress, Rig, order
+from bench.soak_faults import KEEPALIVE_S, Faults, NobodyLooks
 from bench.subjects import Account, Agent, Monitor, SubjectError
 from bench.throughput import sustain
 from brokers import MOSQUITTO, Mosquitto
+from chaos.proxy import Proxy
 
 MODELS = (LSTM_30, DEVIATION)
 """A stream for each runtime, one of them with windows."""
 
 LOOK_EVERY_S = 5.0
 MAX_DRIFT_MB = 2.0
+_A_PIECE_S, _BACK_WITHIN_S = 5.0, 45.0
 _WARM_UP_SHARE, _LONGEST_WARM_UP_S = 0.2, 300.0
 
 
@@ -89,6 +94,79 @@ def soak(rig: Rig, seconds: float, rate: float) -> Soaked:
         looks.append(look(agent, time.monotonic() - began))
         cpu_us = agent.cpu_s() / ordered.messages * 1e6
         return Soaked(looks, rate, publishing.published, agent.finish(), cpu_us)
+
+
+class _Feeding(threading.Thread):
+    """Publishes at a rate until it is told to stop, whatever becomes of the broker."""
+
+    def __init__(self, port: int, rate: float) -> None:
+        super().__init__(name="feeding", daemon=True)
+        self._port, self._ordered = port, order(*MODELS, rate=rate, messages=round(_A_PIECE_S * rate))
+        self.stopped = threading.Event()
+        self.messages = self.restarts = 0
+
+    def run(self) -> None:
+        while not self.stopped.is_set():
+            with contextlib.suppress(OSError), Publisher(self._port, expects_loss=True) as publisher:
+                while not self.stopped.is_set():
+                    self.messages += publisher.publish(self._ordered).messages
+            self.restarts += 1
+            self.stopped.wait(0.5)
+
+
+class Endured(NamedTuple):
+    """A soak with faults: what was seen in the quiet between them, how often each happened, and how it ended."""
+
+    looks: list[Look]
+    faults: Mapping[str, int]
+    messages: int
+    account: Account
+
+
+def endure(rig: Rig, seconds: float, rate: float, seed: int) -> Endured:
+    """Drive an agent at a rate for so long while faults happen one after another.
+
+    Raises:
+        SubjectError: the agent ended before its time, or did not come back after a fault.
+    """
+    with ExitStack() as stack:
+        proxy = stack.enter_context(Proxy(rig.broker.port, NobodyLooks(), seed))
+        settings = {"url": f"mqtt://127.0.0.1:{proxy.port}", "keepalive": f"{KEEPALIVE_S:.0f}s"}
+        agent = stack.enter_context(rig.agent(MODELS, broker=settings))
+        agent.wait_until_subscribed()
+        faults = Faults(rig.broker, proxy, MODELS, rig.folder, seed)
+        faults.fill()
+        feeding, began, rng = _Feeding(rig.broker.port, rate), time.monotonic(), random.Random(seed)
+        feeding.start()
+        looks = [look(agent, 0.0)]
+        with tqdm(total=round(seconds), unit="s", desc="soak with faults", disable=None, leave=False, file=sys.stderr) as bar:
+            while (now := time.monotonic() - began) < seconds:
+                bar.update(min(round(now), round(seconds)) - bar.n)
+                bar.set_postfix_str(f"rss {looks[-1].resident_bytes / 1e6:.1f} MB")
+                time.sleep(rng.uniform(0.2, min(20.0, seconds / 10)))
+                kind = faults.happen()
+                _wait_until_carried(agent, proxy, kind)
+                looks.append(look(agent, time.monotonic() - began))
+        feeding.stopped.set()
+        feeding.join(_A_PIECE_S + 15.0)
+        agent.wait_until_quiet(120.0)
+        looks.append(look(agent, time.monotonic() - began))
+        return Endured(looks, faults.done, feeding.messages, agent.finish())
+
+
+def _wait_until_carried(agent: Agent, proxy: Proxy, kind: str) -> None:
+    """Wait until the agent has a connection that lasts: without one it has fewer descriptors."""
+    deadline = time.monotonic() + _BACK_WITHIN_S
+    while time.monotonic() < deadline:
+        assert agent.child
+        if agent.child.poll() is not None:
+            raise agent.complain(f"the agent ended after: {kind}")
+        if proxy.is_carrying:
+            time.sleep(2.0)
+            if proxy.is_carrying:
+                return
+        time.sleep(0.1)
+    raise agent.complain(f"the agent did not come back within {_BACK_WITHIN_S:.0f} s after: {kind}")
 
 
 def _look(agent: Agent, publishing: _Publishing, seconds: float, began: float) -> list[Look]:
@@ -156,6 +234,28 @@ def rows_of(found: Soaked) -> tuple[Row, ...]:
     )
 
 
+def rows_of_endured(found: Endured) -> tuple[Row, ...]:
+    """The figures of a soak with faults; readings that a killed broker took with it are nobody's, so these are not counted."""
+    after = after_warm_up(found.looks)
+    resident = [each.resident_bytes / 1e6 for each in after]
+
+    def row(name: str, value: float, unit: str, bar: float | None = None) -> Row:
+        better: Literal["lower"] | None = None if bar is None else "lower"
+        return Row(name=f"with faults: {name}", value=value, unit=unit, bar=bar, better=better, runs=1)
+
+    return (
+        row("rss drift over the soak", drift_mb(found.looks), "MB", MAX_DRIFT_MB),
+        row("threads more at the end than after the warm-up", float(after[-1].threads - after[0].threads), "threads", 0.0),
+        row("descriptors more at the end than after the warm-up", float(after[-1].descriptors - after[0].descriptors), "descriptors", 0.0),
+        row("left in the queue at the end", float(found.account.others.get("queued", 0)), "readings", 0.0),
+        row("length after the warm-up", after[-1].time_s - after[0].time_s, "s"),
+        Row(name="with faults: rss", value=resident[-1], unit="MB", runs=len(resident), spread=(min(resident), max(resident))),
+        row("readings sent", float(found.messages), "readings"),
+        row("readings scored", float(found.account.done), "readings"),
+        *(row(kind, float(count), "times") for kind, count in sorted(found.faults.items())),
+    )
+
+
 def waiting() -> int:
     """Readings that complete no window yet."""
     return sum(DEVICES // len(MODELS) * (STEPS[model] - 1) for model in MODELS)
@@ -173,6 +273,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.add_argument(
         "--figures", type=Path, metavar="FILE", default=figures.FOLDER / "soak.json", help="(default: build/figures/soak.json)"
     )
+    options.add_argument("--faults", action="store_true", help="with lost brokers, cuts, stalls, hostile payloads, newcomers and swaps")
+    options.add_argument("--seed", type=int, default=1, help="of the faults (default: %(default)s)")
     given = options.parse_args(arguments)
     if given.seconds < 5 or (given.rate is not None and given.rate < 10):
         options.error("expected at least 5 s and 10 readings/s")
@@ -181,7 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         python = machine.gateway_python()
         versions = {**machine.versions(python, DISTRIBUTIONS), "mosquitto": machine.mosquitto_version(MOSQUITTO)}
-        found = _run(python, given.seconds, given.rate, progress)
+        found = _run(python, given.seconds, given.rate, given.seed if given.faults else None, progress)
     except KeyboardInterrupt:
         return 130
     except (OSError, RuntimeError, SubjectError, subprocess.SubprocessError, AssertionError) as error:
@@ -189,19 +291,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     finally:
         progress.clear()
-    result = Figures(commit=machine.commit(), machine=machine.machine(), versions=versions, rows=rows_of(found))
+    result = Figures(commit=machine.commit(), machine=machine.machine(), versions=versions, rows=found.rows)
     figures.write(result, given.figures)
     print(f"vedette soak, commit {result.commit}\n{result.machine}")
     print(", ".join(f"{name} {version}" for name, version in versions.items()))
-    print(f"{given.seconds:.0f} s at {found.rate:.0f} readings/s, {DEVICES} devices, {' and '.join(MODELS)}, QoS 1\n")
+    print(f"{given.seconds:.0f} s at {found.rate:.0f} readings/s, {DEVICES} devices, {' and '.join(MODELS)}, QoS 1", end="")
+    print(f", faults of seed {given.seed}\n" if given.faults else "\n")
     print(figures.table(figures.in_order(Line("soak", row) for row in result.rows)))
-    if fault := found.account.fault(found.published.messages, waiting()):
-        print(f"\n{fault}")
+    if found.fault:
+        print(f"\n{found.fault}")
     print(f"\nfigures in {os.path.relpath(given.figures)}")
-    return 1 if fault or any(row.missed for row in result.rows) else 0
+    return 1 if found.fault or any(row.missed for row in result.rows) else 0
 
 
-def _run(python: str, seconds: float, rate: float | None, progress: Progress) -> Soaked:
+class _Result(NamedTuple):
+    """What a soak of either kind leaves; `fault` is what became of readings, where it matters."""
+
+    rate: float
+    rows: tuple[Row, ...]
+    fault: str | None
+
+
+def _run(python: str, seconds: float, rate: float | None, seed: int | None, progress: Progress) -> _Result:
+    """Soak, with the faults of a seed if there is one."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vedette-soak-")))
         progress("making the models")
@@ -215,7 +327,10 @@ def _run(python: str, seconds: float, rate: float | None, progress: Progress) ->
             with rig.agent(MODELS) as agent:
                 rate = sustain(rig, Plan(1, 1.0, 3.0, 0.0), agent, MODELS, {}).rate / 2
         progress.clear()
-        return soak(rig, seconds, rate)
+        if seed is not None:
+            return _Result(rate, rows_of_endured(endure(rig, seconds, rate, seed)), None)
+        found = soak(rig, seconds, rate)
+        return _Result(rate, rows_of(found), found.account.fault(found.published.messages, waiting()))
 
 
 if __name__ == "__main__":

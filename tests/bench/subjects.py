@@ -96,6 +96,10 @@ class Process:
         fields = self._proc("stat").rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS_A_SECOND
 
+    def written_bytes(self) -> int:
+        """What it has had written to disk so far."""
+        return int(self._proc("io").split("\nwrite_bytes: ")[1].split()[0])
+
     def resident_bytes(self) -> int:
         """Memory that it holds."""
         return int(self._proc("statm").split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -255,11 +259,11 @@ class Monitor:
         self._heard: dict[str, queue.SimpleQueue[Heard]] = {name: queue.SimpleQueue() for name in ("status", "stats")}
         self._client = paho.Client(CallbackAPIVersion.VERSION2)
         self._client.on_message = self._on_message
+        self._client.on_connect = self._on_connect
 
     def __enter__(self) -> Self:
         """Connect and subscribe."""
         self._client.connect("127.0.0.1", self._port)
-        self._client.subscribe([(f"{self._root}/{name}", 1) for name in self._heard])
         self._client.loop_start()
         return self
 
@@ -284,6 +288,10 @@ class Monitor:
         for name in self._heard:
             while self.hear(name, 0.0):
                 pass
+
+    def _on_connect(self, client: paho.Client, *_: Any) -> None:
+        # Each time: a broker that has been started anew knows of no subscription.
+        client.subscribe([(f"{self._root}/{name}", 1) for name in self._heard])
 
     def _on_message(self, _client: Any, _data: Any, message: paho.MQTTMessage) -> None:
         self._heard[message.topic.rpartition("/")[2]].put(Heard(bytes(message.payload), time.monotonic()))

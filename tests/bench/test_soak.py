@@ -51,6 +51,16 @@ def test_memory_that_grows_a_byte_a_reading_is_drift() -> None:
     assert soaked(looks)["rss drift over the soak"].missed
 
 
+def test_what_a_soak_with_faults_leaves_behind_is_told() -> None:
+    def rows(looks: list[Look], **account: int) -> list[str]:
+        found = soak.rows_of_endured(soak.Endured(looks, {"broker killed": 3}, 1000, Account(900, account)))
+        return [row.name.removeprefix("with faults: ") for row in found if row.missed]
+
+    assert not rows(HOUR, **{"lstm-30.rejected.json": 50})
+    assert rows([*HOUR[:-1], HOUR[-1]._replace(descriptors=10)]) == ["descriptors more at the end than after the warm-up"]
+    assert rows(HOUR, queued=5) == ["left in the queue at the end"]
+
+
 def test_readings_that_are_lost_and_threads_that_stay_are_told() -> None:
     assert soaked(HOUR, done=999)["readings unaccounted for"].missed
     assert soaked(HOUR, **{"lstm-30.late": 1})["readings dropped, rejected, late or failed"].missed

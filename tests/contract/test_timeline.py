@@ -71,6 +71,63 @@ def test_without_merging_what_is_missing_stays_missing() -> None:
     assert math.isnan(rows(arrange(Timeline(WindowSpec(), 1), (0, 1.0), (1, NAN)))[1][1])
 
 
+def drop(spec: WindowSpec | None = None, features: int = 1, *, merges: bool = False) -> Timeline:
+    return Timeline(spec or WindowSpec(max_gap_s=100), features, merges=merges, drops_repeats=True)
+
+
+def test_a_reading_that_comes_again_is_dropped_and_counted() -> None:
+    timeline = drop()
+    assert rows(arrange(timeline, (1, 5.0), (1, 5.0), (2, 5.0))) == [(1, 5.0), (2, 5.0)]
+    arranged = arrange(timeline, (2, 5.0), (3, 6.0), (3, 6.0))
+    assert rows(arranged) == [(3, 6.0)]
+    assert (arranged.repeated.tolist(), arranged.late.tolist(), timeline.repeated, timeline.late) == ([0, 2], [], 3, 0)
+
+
+def test_a_burst_that_comes_again_is_late_but_for_the_newest_reading() -> None:
+    timeline = drop()
+    arrange(timeline, (1, 5.0), (2, 6.0), (3, 7.0))
+    arranged = arrange(timeline, (1, 5.0), (2, 6.0), (3, 7.0), (4, 8.0))
+    assert rows(arranged) == [(4, 8.0)]
+    assert (arranged.late.tolist(), arranged.repeated.tolist()) == ([0, 1], [2])
+
+
+def test_another_value_at_the_same_time_is_no_repeat_and_nor_is_another_device() -> None:
+    timeline = drop()
+    assert len(rows(arrange(timeline, (1, 5.0), (1, 6.0), (1, 5.0)))) == 3
+    assert len(rows(arrange(timeline, (1, 5.0), slot=1))) == 1
+    assert timeline.repeated == 0
+
+
+def test_missing_is_equal_to_missing_and_to_nothing_else() -> None:
+    timeline = drop(features=2)
+    raw = np.array([[1, NAN], [1, NAN], [1, 2], [NAN, 2], [NAN, 2]])
+    assert timeline.arrange(np.zeros(5, dtype=np.intp), np.ones(5), raw).repeated.tolist() == [1, 4]
+
+
+def test_a_repeat_is_what_was_sent_again_not_what_was_made_of_it() -> None:
+    timeline = drop(features=2, merges=True)
+    slots = np.zeros(1, dtype=np.intp)
+    timeline.arrange(slots, np.ones(1), np.array([[1, 8.0]]))
+    assert timeline.arrange(slots, np.ones(1), np.array([[1, NAN]])).repeated.tolist() == []
+    assert timeline.arrange(slots, np.ones(1), np.array([[1, NAN]])).repeated.tolist() == [0]
+
+
+def test_what_equals_a_reading_that_waits_is_a_repeat() -> None:
+    timeline = drop(WindowSpec(late_s=10, max_gap_s=100))
+    assert arrange(timeline, (100, 1.0), (105, 2.0), (105, 3.0), (100, 1.0), (105, 2.0), (100, 9.0)).repeated.tolist() == [3, 4]
+    assert rows(arrange(timeline, (115, 4.0))) == [(100, 1.0), (100, 9.0), (105, 2.0), (105, 3.0)]
+    assert rows(arrange(timeline, (105, 3.0), (115, 4.0))) == []
+    assert (timeline.repeated, timeline.waiting) == (4, 1)
+
+
+def test_a_time_of_arrival_makes_no_repeat() -> None:
+    for spec in (WindowSpec(max_gap_s=100), WindowSpec(late_s=10, max_gap_s=100)):
+        timeline = drop(spec)
+        slots, times, raw = np.zeros(4, dtype=np.intp), np.ones(4), np.full((4, 1), 5.0)
+        timeline.arrange(slots, times, raw, np.array([True, False, False, True]))
+        assert timeline.repeated == 1
+
+
 TIMES = st.lists(st.tuples(st.integers(0, 120).map(float), st.integers(0, 9).map(float)), max_size=30)
 
 

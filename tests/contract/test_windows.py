@@ -76,23 +76,44 @@ def test_interleaving_devices_changes_nothing(spec: WindowSpec, readings: list[G
         assert mixed == [(mine[position], window.tolist()) for position, window in alone]
 
 
-@given(SPECS, READINGS, st.integers(0, 60), st.booleans())
-def test_a_batch_gives_what_single_readings_give(spec: WindowSpec, readings: list[Given], cut: int, merges: bool) -> None:
+@given(SPECS, READINGS, st.integers(0, 60), st.booleans(), st.booleans())
+def test_a_batch_gives_what_single_readings_give(
+    spec: WindowSpec, readings: list[Given], cut: int, merges: bool, drops_repeats: bool
+) -> None:
+    # Of few times and values, so that some come again.
+    readings = [(d, t // 10, v // 30) for d, t, v in readings] if drops_repeats else readings
     averages, readings = ((1, 2.0),), [(d, t, np.nan if v < 30 else v) for d, t, v in readings] if merges else readings
-    single, batched = (Windowing(spec, 2, 2, averages, merges=merges) for _ in range(2))
+    single, batched = (Windowing(spec, 2, 2, averages, merges=merges, drops_repeats=drops_repeats) for _ in range(2))
     expected = [(number, window.tolist()) for number, reading in enumerate(readings) for _, window in single.push([reading])]
     found = [(p, w.tolist()) for p, w in batched.push(readings[:cut])] + [(p + cut, w.tolist()) for p, w in batched.push(readings[cut:])]
     assert str(found) == str(expected)  # NaN is NaN
     assert batched.first == single.first
     assert (batched.timeline.late, batched.timeline.restarted) == (single.timeline.late, single.timeline.restarted)
+    assert batched.timeline.repeated == single.timeline.repeated
 
 
-@given(SPECS, READINGS)
-def test_every_reading_is_counted_once(spec: WindowSpec, readings: list[Given]) -> None:
-    subject = Windowing(msgspec.structs.replace(spec, period_s=None))
+@given(SPECS, READINGS, st.booleans())
+def test_every_reading_is_counted_once(spec: WindowSpec, readings: list[Given], drops_repeats: bool) -> None:
+    subject = Windowing(msgspec.structs.replace(spec, period_s=None), drops_repeats=drops_repeats)
     subject.push(readings)
-    counted = subject.windower.windows + subject.windower.waiting + subject.timeline.late + subject.timeline.waiting
+    timeline = subject.timeline
+    counted = subject.windower.windows + subject.windower.waiting + timeline.late + timeline.repeated + timeline.waiting
     assert counted == len(readings)
+
+
+@given(SPECS, READINGS, st.lists(st.integers(0, 60), max_size=20), st.booleans())
+def test_readings_that_are_sent_again_change_no_window(spec: WindowSpec, readings: list[Given], again: list[int], merges: bool) -> None:
+    """Times differ here, and nothing else is late: what comes again is a repeat of the newest, or of one that waits, or too
+    late; what is older than the longest gap would be a clock that goes back.
+    """
+    times = iter(np.cumsum([1.0 + time % 7 for _, time, _ in readings]).tolist())
+    once = [(device, next(times), value) for device, _, value in readings]
+    twice = []
+    for place, reading in enumerate(once):
+        before = [once[p] for p in again if p <= place and reading[1] - once[p][1] <= spec.max_gap_s]
+        twice += [reading, *before]
+    plain, repeating = (Windowing(spec, merges=merges, drops_repeats=True) for _ in range(2))
+    assert [w.tolist() for _, w in repeating.push(twice)] == [w.tolist() for _, w in plain.push(once)]
 
 
 def test_an_average_moves_half_way_in_its_half_life_and_begins_anew_after_a_gap() -> None:

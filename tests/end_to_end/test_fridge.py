@@ -15,7 +15,12 @@ from vedette.contract.bundle import Bundle, open_bundle
 from vedette.contract.features import Category, Number
 from vedette.contract.tables import read_table, row_payload
 
-STREAM = {"name": "fridges", "topic": "lab/fridge/{device}", "model": "fridge", "payload": {"time": {"field": "ts"}}}
+STREAM = {
+    "name": "fridges",
+    "topic": "lab/fridge/{device}",
+    "model": "fridge",
+    "payload": {"time": {"field": "ts"}, "repeats": "keep"},  # as the recipe has it
+}
 
 
 class Trained(NamedTuple):

@@ -21,7 +21,7 @@ from vedette.contract.errors import BundleError, ConfigError, HistoryError, Read
 from vedette.contract.features import Category, FeatureSpec, Number
 from vedette.contract.payloads import PayloadSpec, TimeField, decoder_for, protobuf
 from vedette.contract.readings import Decoder, Message, PayloadLimits
-from vedette.network import Packets
+from vedette.packets import Packets
 from vedette.records import Record
 
 NOW = 1_790_000_000.0
@@ -183,19 +183,13 @@ def _saved(data: bytes) -> None:
 def _packets(data: bytes) -> None:
     """MQTT 5 and 3.1.1, at once and in two pieces."""
     for has_properties in (True, False):
-        found: list[tuple[str, bytes]] = []
-        subject = Packets(
-            has_properties=has_properties,
-            on_arrival=lambda topic, payload, _qos, _retained, found=found: found.append((topic, payload)),  # type: ignore[misc] # because mypy infers no type for its default
-            on_other=lambda packet: None,
-            answer=lambda packet: None,
-        )
+        subject = Packets(has_properties=has_properties, max_packet=100, on_other=lambda packet: None)
         with contextlib.suppress(ConnectionError):
-            rest = subject.take(data)
-            pieces, found[:] = list(found), []
+            rest = subject.take(data, 0.0)
+            whole = subject.take_burst()
             half = len(data) // 2
-            assert subject.take(subject.take(data[:half]) + data[half:]) == rest
-            assert pieces == found
+            assert subject.take(subject.take(data[:half], 0.0) + data[half:], 0.0) == rest
+            assert subject.take_burst() == whole
 
 
 TARGETS: Mapping[str, Aim] = {

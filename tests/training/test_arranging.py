@@ -39,6 +39,27 @@ def test_history_is_arranged_as_the_gateway_arranges_what_it_encodes(
     np.testing.assert_array_equal(encoder.encode(filled), gateway.raw)
 
 
+@given(WINDOWS, READINGS, st.booleans())
+def test_what_a_gateway_takes_for_repeats_is_left_out_of_history(
+    window: WindowSpec, readings: list[tuple[str, float, float, str | None]], merges: bool
+) -> None:
+    readings = [(device, time // 30, number, door) for device, time, number, door in readings]
+    devices, times = [r[0] for r in readings], [r[1] for r in readings]
+    values: list[tuple[Value, ...]] = [(number, door, time) for _, time, number, door in readings]
+    new = arranging.find_new(devices, times, values, SPEC, window)
+    some = [readings[place] for place in new.tolist()]
+    _, at, filled = arranging.arrange(
+        [r[0] for r in some], [r[1] for r in some], [values[p] for p in new.tolist()], SPEC, window, merges=merges
+    )
+    encoder = FeatureEncoder(SPEC)
+    slots = np.array([" ab".index(device) for device in devices], dtype=np.intp)
+    timeline = Timeline(window, len(SPEC), clocks=[2], merges=merges, drops_repeats=True)
+    gateway = timeline.arrange(slots, np.array(times, dtype=np.float64), encoder.encode(values))
+    assert len(new) == len(readings) - timeline.repeated
+    assert at == gateway.times.tolist()
+    np.testing.assert_array_equal(encoder.encode(filled), gateway.raw)
+
+
 @given(READINGS)
 def test_what_is_arranged_once_stays_as_it_is(readings: list[tuple[str, float, float, str | None]]) -> None:
     readings = sorted(readings, key=lambda reading: reading[1])

@@ -95,7 +95,7 @@ def with_label(recipe: Recipe, column: str, *normal: str) -> Recipe:
 def test_first_layout_that_fits_is_taken_and_all_are_named_in_a_fault(recipe: Recipe, write_table: Callable[..., Path]) -> None:
     wanted = with_time(recipe, columns=("ts",), format=("%d.%m.%Y %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M:%S%z"))
     texts = ["01.02.2024 10:00", "2024-02-01 10:00:00", "2024-02-01 12:00:00+0200"]
-    assert history.read(wanted, [write_table([["b", ts, 1, "open", 0] for ts in texts])]).times == [1706781600.0] * 3
+    assert history.read(wanted, [write_table([["b", ts, n, "open", 0] for n, ts in enumerate(texts)])]).times == [1706781600.0] * 3
     with pytest.raises(HistoryError) as caught:
         history.read(wanted, [write_table([["b", "noon", 1, "open", 0]])])
     assert 'a time like "%d.%m.%Y %H:%M" or "%Y-%m-%d %H:%M:%S" or "%Y-%m-%d %H:%M:%S%z", got "noon"' in str(caught.value)
@@ -222,7 +222,7 @@ def test_number_and_text_are_one_label(recipe: Recipe, tmp_path: Path, label: ob
 
 
 def test_boolean_label_is_true_or_false(recipe: Recipe, tmp_path: Path) -> None:
-    path = write_json(tmp_path, [{**JSON_ROWS[0], "label": label} for label in (True, False, "false")])
+    path = write_json(tmp_path, [{**row, "label": label} for row, label in zip(JSON_ROWS, (True, False, "false"), strict=True)])
     assert history.read(with_label(recipe, "label", "false"), [path]).anomalous.tolist() == [True, False, False]
 
 
@@ -473,6 +473,37 @@ def test_raw_text_would_let_the_fridge_files_padding_in(fridge_60k: Path) -> Non
     recipe = recipes.load("fridge-lstm")
     raw = msgspec.structs.replace(recipe, features=(recipe.features[0], Category(name="temp_condition", text="raw")))
     assert dataset.build(history.read(raw, [fridge_60k]), raw).train.windows.shape == (1, 7)
+
+
+def test_a_row_that_comes_again_is_left_out_with_its_label_unless_the_recipe_keeps_it(
+    recipe: Recipe, write_table: Callable[..., Path]
+) -> None:
+    rows = [
+        ["b", 100, 1, "open", 0],
+        ["c", 100, 1, "open", 0],
+        ["b", 100, 1, " Open", 1],
+        ["b", 99, 1, "open", 1],
+        ["b", 101, 1, "open", 1],
+    ]
+    path = write_table(rows)
+    read = history.read(recipe, [path])
+    # What is too late is left to who cuts windows, and to the audit.
+    assert list(zip(read.devices, read.times, read.anomalous.tolist(), strict=True)) == [
+        ("b", 100, False), ("c", 100, False), ("b", 99, True), ("b", 101, True),
+    ]  # fmt: skip
+    kept = msgspec.structs.replace(recipe, history=msgspec.structs.replace(recipe.history, repeats="keep"))
+    assert history.read(kept, [path]).devices == [row[0] for row in rows]
+
+
+def test_of_a_recording_the_stream_says_whether_repeats_are_dropped(recipe: recipes.Recipe, tmp_path: Path) -> None:
+    reading = {"ts": 50, "temperature": 4.5, "valve": "open"}
+    path = write_recording(tmp_path, ("b/1", reading), ("b/1", reading), ("b/2", reading))
+    for payload, devices in (
+        ({"time": {"field": "ts"}}, ["1", "2"]),
+        ({"time": {"field": "ts"}, "repeats": "keep"}, ["1", "1", "2"]),
+        ({}, ["1", "1", "2"]),
+    ):
+        assert history.read(with_recording(recipe, topic="b/{device}", payload=payload), [path]).devices == devices
 
 
 def write_recording(folder: Path, *said: tuple[str, object]) -> Path:

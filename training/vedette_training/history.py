@@ -104,7 +104,7 @@ def read(recipe: Recipe, files: Sequence[Path]) -> History:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         sources.append(Source(name=path.name, sha256=digest, rows=len(history.times) - before))
     history = history._replace(anomalous=np.frombuffer(anomalous, dtype=np.bool_), sources=tuple(sources))
-    return _arranged(history, recipe, merges=recipe.payload.merges)
+    return _arranged(history, recipe, merges=recipe.payload.merges, drops_repeats=recipe.history.repeats == "drop")
 
 
 _BATCH = 4096
@@ -123,6 +123,7 @@ def _read_recordings(recipe: Recipe, recording: Recording, files: Sequence[Path]
         raise HistoryError(f"recipe {recipe.name}: history.recording.payload.{error}") from error
     history = History([], [], [], np.zeros(0, dtype=np.bool_), ())
     sources = []
+    undated: list[int] = []
     for path in files:
         before = len(history.times)
         explained: dict[str, str] = {}
@@ -131,6 +132,7 @@ def _read_recordings(recipe: Recipe, recording: Recording, files: Sequence[Path]
             routed = [(message, device) for message in batch if (device := topic.match(message.topic)) is not None]
             read = decoder.decode_batch([message for message, _ in routed], [device for _, device in routed])
             explained = {**read.explained, **explained}
+            undated += [len(history.times) + place for place in read.undated]
             history.devices.extend(read.devices)
             history.times.extend(read.times)
             history.values.extend(tuple(row) for row in read.values)
@@ -141,11 +143,24 @@ def _read_recordings(recipe: Recipe, recording: Recording, files: Sequence[Path]
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         sources.append(Source(name=path.name, sha256=digest, rows=len(history.times) - before))
     history = history._replace(anomalous=np.zeros(len(history.times), dtype=np.bool_), sources=tuple(sources))
-    return _arranged(history, recipe, merges=decoder.merges)
+    dated = np.ones(len(history.times), dtype=np.bool_)
+    dated[undated] = False
+    return _arranged(history, recipe, dated, merges=decoder.merges, drops_repeats=decoder.drops_repeats)
 
 
-def _arranged(history: History, recipe: Recipe, *, merges: bool) -> History:
+def _arranged(
+    history: History, recipe: Recipe, dated: npt.NDArray[np.bool_] | None = None, *, merges: bool, drops_repeats: bool
+) -> History:
     """What the gateway's timeline makes of it, where that is not what it is."""
+    if drops_repeats:
+        new = arranging.find_new(history.devices, history.times, history.values, recipe.features, recipe.window, dated)
+        if len(new) < len(history.times):
+            history = history._replace(
+                devices=[history.devices[place] for place in new.tolist()],
+                times=[history.times[place] for place in new.tolist()],
+                values=[history.values[place] for place in new.tolist()],
+                anomalous=history.anomalous[new],
+            )
     if not arranging.is_needed(recipe.window, merges=merges):
         return history
     sources, times, values = arranging.arrange(

@@ -111,6 +111,7 @@ class History(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         time: Of a table's row; needed where there is no `recording`.
         label: None where nobody labelled them; all of it then counts as normal.
         recording: Files are recordings (JSON lines with topic, payload and time), not tables.
+        repeats: Of tables, as a stream's payload has it: `keep` is for event logs whose coarse times may hold several equal events.
     """
 
     files: tuple[str, ...] = ()
@@ -118,6 +119,7 @@ class History(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     time: EventTime = _NO_TIME
     label: Label | None = None
     recording: Recording | None = None
+    repeats: Literal["drop", "keep"] = "drop"
 
     def __post_init__(self) -> None:
         for name, given in (("device", self.device is not _NO_DEVICE), ("time", self.time is not _NO_TIME)):
@@ -127,6 +129,8 @@ class History(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
                 raise ValueError(f"{name}: goes with tables: a recording's payloads and topics say it")
         if self.recording is not None and self.label is not None:
             raise ValueError("label: goes with tables: a recording has none")
+        if self.recording is not None and self.repeats != "drop":
+            raise ValueError("repeats: goes with tables: a recording's payload says it")
 
 
 class Split(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -4,8 +4,8 @@
 stream's); `group.py` makes one alert of many.
 """
 
-from vedette.alerts.alert import Alert, Kind, Model
+from vedette.alerts.alert import Alert, Kind, Model, ended
 from vedette.alerts.finding import Finding, Judged
 from vedette.alerts.judge import Judge, ScoreJudge
 
-__all__ = ["Alert", "Finding", "Judge", "Judged", "Kind", "Model", "ScoreJudge"]
+__all__ = ["Alert", "Finding", "Judge", "Judged", "Kind", "Model", "ScoreJudge", "ended"]

@@ -133,6 +133,12 @@ class Judge:
         """
         return self._grouped(self._silence.look(now)) if self._silence is not None else []
 
+    def pause(self, since: float | None, until: float) -> None:
+        """Nothing could be heard from `since`, or from the last message on, to `until`, epoch seconds: that time is nobody's silence."""
+        since = self._now if since is None else since
+        if self._silence is not None and -np.inf < since < until:
+            self._silence.pause(since, until)
+
     def depart(self, device: str, arrived: float) -> list[Finding]:
         """Take note that a device said it goes: it is silent at once, where silence is told at all, unless it has been before."""
         slot = self.devices.slot(device)

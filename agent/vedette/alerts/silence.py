@@ -87,6 +87,13 @@ class Silence:
         for finding in self.forget(slot, float(now[position])):
             yield Proposal(position, Rank.EVICTED, finding)
 
+    def pause(self, since: float, until: float) -> None:
+        """Nothing could be heard from `since` to `until`, epoch seconds: that time is nobody's silence."""
+        heard = self._heard.values
+        heard[heard <= until] += until - since
+        np.minimum(heard, until, where=np.isfinite(heard), out=heard)
+        self._earliest = -np.inf  # to be worked out anew
+
     def look(self, now: float) -> Iterator[Finding]:
         """Find who is silent at `now`, epoch seconds; all that arrived up to then was heard."""
         if now > self._earliest:

@@ -19,8 +19,12 @@ from vedette.contract.readings import Message
 from vedette.contract.recordings import RecordingWriter
 from vedette.inbox import Inbox
 from vedette.mqtt import Connection, probe
+from vedette.packets import Burst
 from vedette.progress import Progress
 from vedette.topics import TopicFilter
+
+_LONGEST_PAYLOAD = 16 * 1024 * 1024
+"""Beyond it a payload is cut off: what no stream of any agent would take."""
 
 _BATCH, _IDLE_S, _FLUSH_S = 1024, 0.2, 1.0
 
@@ -111,7 +115,7 @@ class _Recorder:
             ConfigError: a credential cannot be read.
         """
         connection = Connection(
-            self.broker, self.client_id, None, self.subscriptions, on_message=self._receive, on_progress=self._subscribed
+            self.broker, self.client_id, None, self.subscriptions, _LONGEST_PAYLOAD, on_burst=self._receive, on_progress=self._subscribed
         )
         progress = Progress(sys.stderr, lambda: self.text(writer))
         flushed = time.monotonic()
@@ -149,8 +153,9 @@ class _Recorder:
         if self._began is None:
             self._began = time.monotonic()
 
-    def _receive(self, message: Message, acknowledged: bool) -> None:
-        self._inbox.put(message, may_wait=acknowledged)
+    def _receive(self, burst: Burst) -> bool:
+        self._inbox.put(self._inbox.make_room(burst).messages)
+        return True
 
     def _write(self, writer: RecordingWriter, messages: Sequence[Message]) -> None:
         for message in messages:

@@ -56,6 +56,10 @@ class BrokerError(VedetteError):
     """The broker cannot be used as configured."""
 
 
+class DiskError(VedetteError):
+    """The disk is full, read-only or failing: what should have been kept on it was not. The message says which and where."""
+
+
 class UpdateError(VedetteError):
     """An update cannot be had or must not be trusted. What is live stays live."""
 

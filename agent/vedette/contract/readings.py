@@ -68,6 +68,7 @@ class Readings:
         devices: Names.
         times: Event times, epoch seconds.
         arrived: When each one's message arrived, epoch seconds; infinity for a table's row.
+        undated: Which readings have no time of their own, where the decoder drops repeats.
         values: In the order of the FeatureSpec; NaN or None where nothing was sent.
         messages: Which of the batch's messages each is of.
         several: Whether a message holds more than one.
@@ -79,12 +80,16 @@ class Readings:
         explained: For each reason, the first refusal of this batch in words, without anything that a device sent.
     """
 
-    __slots__ = ("accepted", "arrived", "departed", "devices", "explained", "messages", "partial", "rejected", "several", "times", "values")
+    __slots__ = (
+        "accepted", "arrived", "departed", "devices", "explained", "messages", "partial", "rejected", "several", "times",
+        "undated", "values",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.devices: list[str] = []
         self.times: list[float] = []
         self.arrived: list[float] = []
+        self.undated: list[int] = []
         self.values: list[Sequence[Value]] = []
         self.messages: list[int] = []
         self.several = False
@@ -114,9 +119,11 @@ class Decoder(Protocol):
 
     Attributes:
         merges: Readings may lack values that the device sent before: its last known ones hold on.
+        drops_repeats: A reading that a device sends again is to be dropped, unless it is `undated`.
     """
 
     merges: bool
+    drops_repeats: bool
 
     def decode_batch(self, messages: Sequence[Message], devices: Sequence[str]) -> Readings:
         """Decode a batch; what comes of a message does not depend on where batches end.
@@ -161,11 +168,13 @@ class Found(NamedTuple):
     Attributes:
         time: Its own, epoch seconds; None takes the time of arrival.
         values: Of the features that payloads hold, in the spec's order.
+        dated: Whether the time is its own at all, or counts from the arrival.
     """
 
     device: str
     time: float | None
     values: Sequence[Value]
+    dated: bool = True
 
 
 class Notes:
@@ -184,11 +193,20 @@ class MessageDecoder(ABC):
         features: The model's.
         limits: What is refused.
         merges: See Decoder.
+        drops_repeats: See Decoder.
         time: What holds the time, and its unit, for errors.
     """
 
-    def __init__(self, features: FeatureSpec, limits: PayloadLimits, *, merges: bool, time: tuple[str, str] = ("its time", "s")) -> None:
-        self.merges = merges
+    def __init__(
+        self,
+        features: FeatureSpec,
+        limits: PayloadLimits,
+        *,
+        merges: bool,
+        drops_repeats: bool,
+        time: tuple[str, str] = ("its time", "s"),
+    ) -> None:
+        self.merges, self.drops_repeats = merges, drops_repeats
         self._time_words = time
         self._limits = limits
         self._sent = sent_features(features)
@@ -252,6 +270,8 @@ class MessageDecoder(ABC):
                 notes.faults.append(error)
         # Whatever the order in which a message lists them: they are all there, and none is late.
         kept.sort(key=operator.itemgetter(0))
+        first = len(readings)
+        readings.undated += [first + place for place, (_, each) in enumerate(kept) if each.time is None or not each.dated]
         readings.several |= len(kept) > 1
         for time, each in kept:
             readings.devices.append(each.device)

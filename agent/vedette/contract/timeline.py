@@ -1,8 +1,9 @@
 """The timeline: from readings as they come to each device's rows in the order of time.
 
 Rules this module keeps: time is the readings' own, no clock is read; what one device sends never changes another's rows; a batch gives what
-its readings would give one by one. Step by step: what comes late waits for its place or is dropped, a silence or a clock that goes back
-begins anew, what a partial payload left out is what the device sent before, and, where there is a grid, its points get the last values.
+its readings would give one by one. Step by step: what comes late waits for its place or is dropped, what comes again is dropped, a
+silence or a clock that goes back begins anew, what a partial payload left out is what the device sent before, and, where there is a grid,
+its points get the last values.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import numpy.typing as npt
 
 from vedette.contract.devices import Groups, PerDevice, Slots, grouped
 from vedette.contract.features import Raw
-from vedette.contract.lateness import Lateness
+from vedette.contract.lateness import Lateness, Turn
 from vedette.contract.windows import Times, WindowSpec
 
 
@@ -27,6 +28,8 @@ class Arranged(NamedTuple):
         times: float64 `(k,)`, epoch seconds.
         since_s: float64 `(k,)`: seconds since the device's row before; infinite where a window begins anew.
         raw: float64 `(k, features)`, encoded.
+        late: Which readings of the batch were dropped at once, because they came too late.
+        repeated: Which were dropped at once, because they came again.
     """
 
     positions: Slots
@@ -35,6 +38,8 @@ class Arranged(NamedTuple):
     times: Times
     since_s: Times
     raw: Raw
+    late: Slots
+    repeated: Slots
 
 
 class Timeline:
@@ -45,60 +50,79 @@ class Timeline:
         features: How many there are.
         clocks: Which of them are the event time itself.
         merges: Whether a value that is missing is the last one that the device sent.
+        drops_repeats: Whether a reading is dropped that equals its device's newest one, or one that waits, in time and all values.
 
     Attributes:
         late: Readings that came too late and were dropped.
+        repeated: Readings that came again and were dropped.
         restarted: Gaps and clocks that went back.
     """
 
-    def __init__(self, spec: WindowSpec, features: int, clocks: Sequence[int] = (), *, merges: bool = False) -> None:
-        self._spec, self._clocks, self._merges = spec, list(clocks), merges
+    def __init__(
+        self, spec: WindowSpec, features: int, clocks: Sequence[int] = (), *, merges: bool = False, drops_repeats: bool = False
+    ) -> None:
+        self._spec, self._clocks, self._merges, self._drops_repeats = spec, list(clocks), merges, drops_repeats
         self._holds = merges or spec.period_s is not None
-        record = [("newest", np.float64), ("on_grid", np.bool_)] + ([("held", np.float64, (features,))] if self._holds else [])
-        fresh = np.zeros((), dtype=record)
+        remembered = [name for name, is_needed in (("held", self._holds), ("sent", drops_repeats)) if is_needed]
+        record: list[Any] = [("newest", np.float64), ("on_grid", np.bool_)]
+        fresh = np.zeros((), dtype=record + [(name, np.float64, (features,)) for name in remembered])
         fresh["newest"] = -np.inf
-        if self._holds:
-            fresh["held"] = np.nan
+        for name in remembered:
+            fresh[name] = np.nan
         self._devices = PerDevice(fresh)
-        self._lateness = Lateness(spec.late_s, spec.max_gap_s) if spec.late_s else None
-        self.late = self.restarted = 0
+        self._lateness = Lateness(spec.late_s, spec.max_gap_s, drops_repeats=drops_repeats) if spec.late_s else None
+        self.late = self.repeated = self.restarted = 0
 
     @property
     def waiting(self) -> int:
         """Readings that wait for what may still come before them."""
         return len(self._lateness) if self._lateness is not None else 0
 
-    def arrange(self, slots: Slots, times: Times, raw: Raw) -> Arranged:
+    def arrange(self, slots: Slots, times: Times, raw: Raw, dated: npt.NDArray[np.bool_] | None = None) -> Arranged:
         """Take in readings, in the order in which they came.
 
         Args:
             slots: int `(n,)`.
             times: float64 `(n,)`, epoch seconds.
             raw: float64 `(n, features)`, from `FeatureEncoder.encode`.
+            dated: bool `(n,)`: which have a time of their own, so that they may be repeats; None if all have.
         """
-        positions = sources = np.arange(len(slots))
+        turn = Turn(places := np.arange(len(slots)), places, slots, times, raw, dated)
+        again: list[int] = []
         if self._lateness is not None:
-            positions, sources, slots, times, raw = self._lateness.sort(slots, times, raw)
-        groups = grouped(slots)
-        on_time = self._on_time(groups, times[groups.order])
-        if on_time is not None:
-            self.late += len(slots) - int(on_time.sum())
-            positions, sources, slots = positions[on_time], sources[on_time], slots[on_time]
-            times, raw = times[on_time], raw[on_time]
-            groups = grouped(slots)
-        since_s = self._since(groups, times)
+            turn, again = self._lateness.sort(slots, times, raw, dated)
+        groups, ordered, before = self._line_up(turn)
+        late = repeated = _NONE
+        if (on_time := self._on_time(groups, ordered, before)) is not None:
+            self.late += len(on_time) - int(on_time.sum())
+            late = _at_once(turn, ~on_time)
+            turn = turn.only(on_time)
+            groups, ordered, before = self._line_up(turn)
+        if self._drops_repeats and (new := self._new(groups, ordered == before, turn)) is not None:
+            self.repeated += len(new) - int(new.sum())
+            repeated = _at_once(turn, ~new)
+            turn = turn.only(new)
+            groups, ordered, before = self._line_up(turn)
+        if again:
+            self.repeated += len(again)
+            repeated = np.sort(np.concatenate([repeated, np.array(again, dtype=np.intp)]))
+        positions, sources, slots, times, raw, _ = turn
+        since_s = self._since(groups, ordered, before)
+        lasts = groups.order[groups.starts + groups.lengths - 1]
+        if self._drops_repeats:
+            self._devices.reach(groups.slots)["sent"][groups.slots] = raw[lasts]
         if self._holds:
             state = self._devices.reach(groups.slots)
             held, on_grid = state["held"][groups.slots], state["on_grid"][groups.slots]
             newest = state["newest"][groups.slots]
             if self._merges:
                 raw = _merged(raw, groups, since_s, held)
-            state["held"][groups.slots] = raw[groups.order[groups.starts + groups.lengths - 1]]
-        arranged = Arranged(positions, sources, slots, times, since_s, raw)
+            state["held"][groups.slots] = raw[lasts]
+        arranged = Arranged(positions, sources, slots, times, since_s, raw, late, repeated)
         if self._spec.period_s is not None:
             arranged = self._put_on_grid(arranged, groups, newest, held, on_grid)
         if len(slots):
-            self._devices.reach(groups.slots)["newest"][groups.slots] = times[groups.order[groups.starts + groups.lengths - 1]]
+            self._devices.reach(groups.slots)["newest"][groups.slots] = times[lasts]
         return arranged
 
     def reset(self, slots: Slots) -> None:
@@ -123,20 +147,26 @@ class Timeline:
         if self._lateness is not None:
             self._lateness.restore(saved["lateness"])
 
-    def _on_time(self, groups: Groups, times: Times) -> npt.NDArray[np.bool_] | None:
+    def _line_up(self, turn: Turn) -> tuple[Groups, Times, Times]:
+        """Readings device by device; each one's time, and that of its device's reading before it, in the order of the groups."""
+        groups = grouped(turn.slots)
+        times = turn.times[groups.order]
+        return groups, times, _shifted(times, groups.starts, self._devices.reach(groups.slots)["newest"][groups.slots])
+
+    def _on_time(self, groups: Groups, times: Times, before: Times) -> npt.NDArray[np.bool_] | None:
         """Which readings are kept, by position; None where all are, as mostly.
 
         Args:
             groups: The batch's.
             times: float64 `(n,)`, in the order of the groups.
+            before: float64 `(n,)`: of the reading before each.
         """
-        newest = self._devices.reach(groups.slots)["newest"][groups.slots]
-        before = _shifted(times, groups.starts, newest)
         if not (times < before).any():
             return None
         keep = np.ones(len(times), dtype=np.bool_)
         for group in np.unique(np.searchsorted(groups.starts, np.flatnonzero(times < before), side="right") - 1).tolist():
-            start, last = int(groups.starts[group]), float(newest[group])
+            start = int(groups.starts[group])
+            last = float(before[start])
             for place in range(start, start + int(groups.lengths[group])):
                 time = float(times[place])
                 keep[place] = not 0 < last - time <= self._spec.max_gap_s
@@ -145,11 +175,34 @@ class Timeline:
         by_position[groups.order] = keep
         return by_position
 
-    def _since(self, groups: Groups, times: Times) -> Times:
+    def _new(self, groups: Groups, again: npt.NDArray[np.bool_], turn: Turn) -> npt.NDArray[np.bool_] | None:
+        """Which readings are no repeats, by position; None where none is one, as mostly.
+
+        Args:
+            groups: The batch's.
+            again: bool `(n,)`: which have the time of the reading before, in the order of the groups.
+            turn: The readings.
+        """
+        if not again.any():
+            return None
+        places = np.flatnonzero(again)
+        values = turn.raw[groups.order]
+        # Where the reading before is a repeat itself, it equals the one that is kept.
+        earlier = _shifted(values, groups.starts, self._devices.reach(groups.slots)["sent"][groups.slots])[places]
+        values = values[places]
+        equal = ((values == earlier) | (np.isnan(values) & np.isnan(earlier))).all(axis=1)
+        chosen = groups.order[places[equal]]
+        if turn.dated is not None:
+            chosen = chosen[turn.dated[chosen]]
+        if not len(chosen):
+            return None
+        new = np.ones(len(again), dtype=np.bool_)
+        new[chosen] = False
+        return new
+
+    def _since(self, groups: Groups, times: Times, before: Times) -> Times:
         """Seconds since each device's reading before, by position; infinite where there was none, or too long ago, or it lies ahead."""
-        ordered = times[groups.order]
-        before = _shifted(ordered, groups.starts, self._devices.reach(groups.slots)["newest"][groups.slots])
-        since_s = ordered - before
+        since_s = times - before
         broken = np.abs(since_s) > self._spec.max_gap_s
         if broken.any():
             self.restarted += int((broken & np.isfinite(before)).sum())
@@ -198,6 +251,8 @@ class Timeline:
             at[back],
             since[back],
             values[back],
+            readings.late,
+            readings.repeated,
         )
 
     def _remember_grid(self, groups: Groups, anew: npt.NDArray[np.bool_], row: Slots, group: Slots) -> None:
@@ -209,6 +264,15 @@ class Timeline:
         np.maximum.at(last_point, group[row], row)
         had = state["on_grid"][groups.slots] & (last_anew < 0)
         state["on_grid"][groups.slots] = had | ((last_point >= 0) & (last_point >= last_anew))
+
+
+_NONE: Slots = np.zeros(0, dtype=np.intp)
+
+
+def _at_once(turn: Turn, dropped: npt.NDArray[np.bool_]) -> Slots:
+    """Which of the batch's readings are among those dropped, but for those that waited."""
+    found: Slots = turn.sources[dropped & (turn.sources == turn.positions)]
+    return found
 
 
 def _merged(raw: Raw, groups: Groups, since_s: Times, held: Raw) -> Raw:

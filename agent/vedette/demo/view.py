@@ -64,7 +64,10 @@ class View:
         self._line("", "")
         missed = len(verdicts) - len(detected)
         self._line("", f"faults injected {len(verdicts)}, detected {len(detected)}, missed {missed}, false alerts {false_alerts}")
-        self._line("", "readings " + ", ".join(f"{name} {counters[name]}" for name in ("received", "scored", "waiting", "late", "failed")))
+        self._line(
+            "",
+            "readings " + ", ".join(f"{name} {counters[name]}" for name in ("received", "scored", "waiting", "late", "repeated", "failed")),
+        )
 
     def _line(self, kind: str, text: str) -> None:
         colour = _COLOURS.get(kind, "") if self._coloured else ""

@@ -33,7 +33,7 @@ class ValueDecoder(MessageDecoder):
     """
 
     def __init__(self, payload: PayloadSpec, features: FeatureSpec, field_of: Callable[[str], str] | None, limits: PayloadLimits) -> None:
-        super().__init__(features, limits, merges=payload.merges)
+        super().__init__(features, limits, merges=payload.merges, drops_repeats=payload.drops_repeats)
         self._field_of = field_of
         self._index: dict[str, int] = {}
         for index, feature in enumerate(self._sent):

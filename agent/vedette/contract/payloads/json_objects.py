@@ -53,7 +53,7 @@ class JsonDecoder(MessageDecoder):
     def __init__(self, payload: PayloadSpec, features: FeatureSpec, device_field: str | None, limits: PayloadLimits) -> None:
         self._field = payload.time
         time = (payload.time.field, payload.time.unit) if payload.time else ("its time", "s")
-        super().__init__(features, limits, merges=payload.merges, time=time)
+        super().__init__(features, limits, merges=payload.merges, drops_repeats=payload.drops_repeats, time=time)
         self._nullable = payload.merges
         self._leaves: dict[Path, Leaf] = {}
         paths = [payload.fields.get(feature.name, feature.name) for feature in self._sent]

@@ -38,7 +38,7 @@ class _Series(MessageDecoder):
 
     def __init__(self, payload: PayloadSpec, features: FeatureSpec, device_field: str | None, limits: PayloadLimits, where: str) -> None:
         time = (payload.time.field, payload.time.unit) if payload.time else ("its time", "s")
-        super().__init__(features, limits, merges=payload.merges, time=time)
+        super().__init__(features, limits, merges=payload.merges, drops_repeats=payload.drops_repeats, time=time)
         if payload.time is None and payload.every is None and device_field is None:
             raise ValueError("time: missing: several readings of one device need times of their own, or every: how far they are apart")
         self._time, self._every = payload.time, payload.every

@@ -62,7 +62,7 @@ class SenmlDecoder(MessageDecoder):
     """
 
     def __init__(self, payload: PayloadSpec, features: FeatureSpec, limits: PayloadLimits, *, names_device: bool) -> None:
-        super().__init__(features, limits, merges=payload.merges)
+        super().__init__(features, limits, merges=payload.merges, drops_repeats=payload.drops_repeats)
         self._names_device = names_device
         self._ends: dict[str, int] = {}
         for index, feature in enumerate(self._sent):
@@ -83,8 +83,8 @@ class SenmlDecoder(MessageDecoder):
         records = decode_strictly(self._decode, payload)
         if b'_"' in payload and any(key.endswith("_") for record in decode_strictly(msgspec.json.decode, payload) for key in record):
             raise ReadingError("unsupported", "payload has a field that must be understood and is not (its name ends in _)")
-        found: dict[tuple[str, float | None], list[Value]] = {}
-        for name, time, value in _resolve(records, message, notes):
+        found: dict[tuple[str, float | None, bool], list[Value]] = {}
+        for name, time, dated, value in _resolve(records, message, notes):
             place = self._place(name)
             if place is None:
                 continue
@@ -93,9 +93,9 @@ class SenmlDecoder(MessageDecoder):
                 wanted = "a number" if self._is_number[index] else "text, true or false"
                 notes.faults.append(ReadingError("type", f"a record's value: expected {wanted}"))
                 continue
-            row = found.setdefault((whose, time), [math.nan if number else None for number in self._is_number])
+            row = found.setdefault((whose, time, dated), [math.nan if number else None for number in self._is_number])
             row[index] = value
-        return [Found(whose, time, row) for (whose, time), row in found.items()]
+        return [Found(whose, time, row, dated) for (whose, time, dated), row in found.items()]
 
     def _place(self, name: str) -> tuple[str, int] | None:
         """The device that a record's name begins with, and the feature that it ends with."""
@@ -116,20 +116,21 @@ class SenmlDecoder(MessageDecoder):
     def unused(self, message: Message) -> list[str]:
         """See Decoder."""
         try:
-            names = [name for name, _, _ in _resolve(decode_strictly(self._decode, message.payload), message, Notes())]
+            names = [name for name, _, _, _ in _resolve(decode_strictly(self._decode, message.payload), message, Notes())]
         except ReadingError:
             return []
         return [name for name in dict.fromkeys(names) if self._place(name) is None]
 
 
-def _resolve(records: Sequence[_Record], message: Message, notes: Notes) -> list[tuple[str, float | None, Value]]:
-    """Names, times (epoch seconds; None where it is the arrival) and values, and sums as values of their own, without base fields.
+def _resolve(records: Sequence[_Record], message: Message, notes: Notes) -> list[tuple[str, float | None, bool, Value]]:
+    """Names, times (epoch seconds; None where it is the arrival), whether they are its own, and values, and sums as values of their own,
+    without base fields.
 
     Raises:
         ReadingError: the pack is of a later version.
     """
     base_name, base_time, base_value, base_sum = "", 0.0, 0.0, 0.0
-    resolved: list[tuple[str, float | None, Value]] = []
+    resolved: list[tuple[str, float | None, bool, Value]] = []
     for record in records:
         if record.bver is not None and record.bver > VERSION:
             raise ReadingError("unsupported", f"payload is SenML of a later version than {VERSION}")
@@ -139,14 +140,15 @@ def _resolve(records: Sequence[_Record], message: Message, notes: Notes) -> list
         base_sum = base_sum if record.bs is None else record.bs
         name, stated = base_name + record.n, base_time + record.t
         # Of a retained message, now was nobody knows when.
-        time = stated if stated >= RELATIVE else None if stated == 0 or message.retained else message.arrived + stated
+        dated = stated >= RELATIVE
+        time = stated if dated else None if stated == 0 or message.retained else message.arrived + stated
         if time is not None and not math.isfinite(time):
             notes.faults.append(ReadingError("time", "a record's time counts from its arrival, which is not known"))
             continue
         if record.v is not None:
-            resolved.append((name, time, base_value + record.v))
+            resolved.append((name, time, dated, base_value + record.v))
         elif record.vs is not None or record.vb is not None:
-            resolved.append((name, time, record.vs if record.vs is not None else record.vb))
+            resolved.append((name, time, dated, record.vs if record.vs is not None else record.vb))
         if record.s is not None:
-            resolved.append((name + SUM, time, base_sum + record.s))
+            resolved.append((name + SUM, time, dated, base_sum + record.s))
     return resolved

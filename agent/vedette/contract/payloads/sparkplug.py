@@ -75,7 +75,7 @@ class SparkplugDecoder(MessageDecoder):
     """
 
     def __init__(self, payload: PayloadSpec, features: FeatureSpec, limits: PayloadLimits, *, hears_all: bool) -> None:
-        super().__init__(features, limits, merges=payload.merges)
+        super().__init__(features, limits, merges=payload.merges, drops_repeats=payload.drops_repeats)
         self._hears_all = hears_all
         self._nodes: dict[tuple[str, str], _Node] = {}
         self._size = 0

@@ -52,6 +52,9 @@ class PayloadSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         columns: JSON: path of an object whose mapped fields are arrays, the n-th elements of which are one reading; `.` for the payload.
         every: The readings of one message are this far apart, the last one at the payload's time.
         merge: A message may lack values that hold on from those before.
+        repeats: Whether a reading that says once more what its device's newest one said, at the very same time, is dropped: QoS 1 means at
+            least once, and after a fault devices and brokers send again. `keep` is for event logs whose coarse times may hold several equal
+            events. Where the time is that of arrival nothing is a repeat.
     """
 
     format: Literal["json", "senml", "sparkplug", "value"] = "json"
@@ -62,6 +65,7 @@ class PayloadSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     columns: str | None = None
     every: Duration | None = None
     merge: bool = False
+    repeats: Literal["drop", "keep"] = "drop"
 
     def __post_init__(self) -> None:
         if self.format != "json":
@@ -81,6 +85,11 @@ class PayloadSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def merges(self) -> bool:
         """Whether a device's last known values hold on where a message lacks them."""
         return self.merge or self.preset is not None or self.format in {"sparkplug", "value"}
+
+    @property
+    def drops_repeats(self) -> bool:
+        """Whether repeats are dropped: that is, readings may have a time of their own."""
+        return self.repeats == "drop" and (self.time is not None or self.format in {"senml", "sparkplug"})
 
     @property
     def others(self) -> str | None:
