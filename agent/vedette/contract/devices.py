@@ -101,7 +101,7 @@ class Devices:
             else:
                 self._heard.reach(slots)[slots] = count
             if self._admission is not None and arrived is not None:
-                too_many = self._too_many(self._admission, some, slots, arrived[part], messages[part], verdicts)
+                too_many = self._too_many(self._admission, some, slots, arrived[part], messages[part], verdicts, all_known=not refused)
                 refused += [(position, "flood") for position in too_many.tolist()]
             kept = np.delete(np.arange(len(found)), [position for position, _ in refused]) if refused else None
             yield Placed(part, slots if kept is None else slots[kept], np.array(evicted, dtype=np.intp), forgotten, kept, refused)
@@ -152,8 +152,12 @@ class Devices:
         arrived: Arrivals,
         messages: Sequence[int],
         verdicts: dict[tuple[int, str], bool],
+        *,
+        all_known: bool,
     ) -> Slots:
         """Positions of readings that their devices should not have sent; `verdicts` are those on messages that hold several."""
+        if not messages and all_known:
+            return admission.refused(slots, arrived)
         asked = np.flatnonzero(slots >= 0)
         if not messages:
             return asked[admission.refused(slots[asked], arrived[asked])]
