@@ -260,7 +260,7 @@ class StreamPipeline:
         dated[readings.undated] = False
         dated = dated[some]
         messages = readings.messages[some] if readings.several else ()
-        for part in self.devices.place(readings.devices[some], readings.arrived[some], messages):
+        for part in self.devices.place(readings.devices[some], arrived, messages):
             at, came, sent = times[part.readings], arrived[part.readings], values[part.readings]
             is_dated = dated[part.readings]
             if part.kept is not None:

@@ -73,7 +73,7 @@ def run(progress: Callable[[str], None], seconds: float, seed: int) -> tuple[Row
 
 def _agent(folder: Path, url: str) -> Process:
     path = folder / "agent.yaml"
-    stream = {"name": "f", "topic": "f/{device}", "model": "fridge", "payload": {"time": {"field": "ts"}}}
+    stream = {"name": "f", "topic": "f/{device}", "model": "fridge", "payload": {"time": {"field": "ts"}, "repeats": "keep"}}
     # Every score is told, so that an honest reading can be followed.
     settings = {"gateway": "g", "state_every": "1ms", "stats_every": "500ms", "state_dir": str(folder), "streams": [stream]}
     path.write_text(json.dumps({**settings, "broker": {"url": url, "protocol": "3.1.1"}}), encoding="utf-8")

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vedette.contract import saved
 from vedette.contract.admission import QUIET_S, Admission, AdmissionLimits
 from vedette.contract.devices import Devices
 
@@ -15,7 +16,7 @@ from vedette.contract.devices import Devices
 def taken(devices: Devices, names: list[str], arrived: list[float], messages: tuple[int, ...] = ()) -> list[str]:
     """Why each reading was refused, or an empty text; the slots that the others were given are theirs."""
     verdicts: list[str] = []
-    for part in devices.place(names, arrived, messages):
+    for part in devices.place(names, np.array(arrived), messages):
         verdict = dict(part.refused)
         some = names[part.readings]
         verdicts += [verdict.get(position, "") for position in range(len(some))]
@@ -28,8 +29,8 @@ def taken(devices: Devices, names: list[str], arrived: list[float], messages: tu
 def test_a_device_may_send_a_burst_and_then_only_so_many_a_second() -> None:
     devices = Devices(10, Admission(AdmissionLimits(rate=10, burst=5), 10))
     assert taken(devices, ["a"] * 8 + ["b"], [100.0] * 9) == [""] * 5 + ["flood"] * 3 + [""]
-    assert taken(devices, ["a"] * 3, [100.2] * 3) == ["", "", "flood"]
-    steady = [101.0 + 0.1 * n for n in range(100)]
+    assert taken(devices, ["a"] * 7, [101.9] * 7) == [""] * 5 + ["flood"] * 2
+    steady = [102.0 + 0.2 * n for n in range(100)]
     assert taken(devices, ["a"] * 100, steady) == [""] * 100
     assert taken(devices, ["a"] * 5, [200.0] * 5) == [""] * 5
 
@@ -49,8 +50,9 @@ def test_a_tables_rows_have_no_rate() -> None:
 def test_a_clock_that_goes_back_shuts_nobody_out() -> None:
     devices = Devices(2, Admission(AdmissionLimits(rate=10, burst=5), 2))
     taken(devices, ["a"] * 20 + ["b"], [1e9] * 21)
-    assert taken(devices, ["a"], [5e8]) == [""]
-    assert taken(devices, ["c"], [5e8]) == [""], "b was last heard of in a time that is not to come for long"
+    assert taken(devices, ["a"], [5e8]) == ["flood"], "it has none left, and gets more from the next second on"
+    assert taken(devices, ["a"] * 6, [5e8 + 1.0] * 6) == [""] * 5 + ["flood"]
+    assert taken(devices, ["c"], [5e8 + 1.0]) == [""], "b was last heard of in a time that is not to come for long"
 
 
 def test_readings_of_one_message_count_once() -> None:
@@ -64,24 +66,26 @@ def test_readings_of_one_message_count_once() -> None:
     st.lists(st.tuples(st.sampled_from("abcdefg"), st.sampled_from([0.0, 0.0, 0.01, 0.5, 30.0, 100.0, 2000.0, -50.0])), max_size=60),
     st.integers(1, 4),
     st.integers(1, 60),
+    st.sampled_from([0.3, 2, None]),
 )
-def test_where_batches_end_changes_nothing_and_what_is_saved_goes_on(steps: list[tuple[str, float]], most: int, size: int) -> None:
+def test_where_batches_end_changes_nothing_and_what_is_saved_goes_on(
+    steps: list[tuple[str, float]], most: int, size: int, rate: float | None
+) -> None:
     names = [name for name, _ in steps]
     arrived = list(itertools.accumulate((step for _, step in steps), initial=1000.0))[1:]
 
     def make() -> Admission:
-        return Admission(AdmissionLimits(rate=2, burst=3), most)
+        return Admission(AdmissionLimits(rate=rate, burst=3), most)
 
     whole = Devices(most, make())
     expected = taken(whole, names, arrived)
-    admission = make()
-    apart = Devices(most, admission)
+    apart = Devices(most, make())
     found: list[str] = []
     for start in range(0, len(names), size):
         found += taken(apart, names[start : start + size], arrived[start : start + size])
-        restored = make()
-        restored.restore(admission.saved())
-        apart._admission = admission = restored
+        kept = saved.encode(apart.saved())
+        apart = Devices(most, make())
+        apart.restore(saved.decode(kept))
     assert (found, apart.names, apart.evicted) == (expected, whole.names, whole.evicted)
 
 
@@ -111,3 +115,11 @@ def test_devices_that_fell_silent_give_way_but_only_so_fast() -> None:
     assert taken(devices, names, [QUIET_S + 1] * most) == [""] * 100 + ["newcomer"] * 900
     assert taken(devices, names[100:], [QUIET_S + 37.0] * 900).count("") == 10
     assert devices.evicted == 110
+
+
+def test_devices_that_move_keep_what_they_have_sent() -> None:
+    admission = Admission(AdmissionLimits(rate=1, burst=2), 3)
+    now = np.full(4, 100.0)
+    admission.refused(np.array([0, 1, 1, 2]), now)
+    admission.move(np.array([2, 0, 1]), 2)
+    assert admission.refused(np.array([0, 1, 1, 1]), now).tolist() == [0, 2, 3]

@@ -75,7 +75,7 @@ def test_a_state_of_another_format_is_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(saved, "FORMAT", 99)
     later = saved.encode({})
     monkeypatch.undo()
-    with pytest.raises(SavedError, match="of format 99, and this version reads 1"):
+    with pytest.raises(SavedError, match=f"of format 99, and this version reads {saved.FORMAT}"):
         saved.decode(later)
 
 

@@ -5,12 +5,13 @@ import struct
 from collections.abc import Mapping, Sequence
 
 import msgspec
+import numpy as np
 import yaml
 
 import sparkplug
 from bundles import DOOR, TEMPERATURE, make_bundle
 from hostile import CASES
-from vedette.contract import bundle, manifest
+from vedette.contract import bundle, manifest, saved
 
 
 def _objects(*values: object) -> list[bytes]:
@@ -47,6 +48,7 @@ def seeds() -> Mapping[str, Sequence[bytes]]:
     metric = {"name": "T", "alias": 1, "datatype": sparkplug.DOUBLE, "double_value": 4.2, "timestamp": 1_790_000_000_000}
     born = sparkplug.payload(metric, {"name": "bdSeq", "datatype": 8, "long_value": 3}, timestamp=1_790_000_000_000, seq=0)
     told = sparkplug.payload({"alias": 1, "double_value": 5.0, "is_historical": True}, {"name": "Door", "string_value": "x"}, seq=1)
+    array = bundle._array_bytes(np.zeros(3, dtype=np.float32))
     entry = {"version": "1.0.0", "sha256": "0" * 64, "signed": True}
     line = {"topic": "t/d", "payload": good, "time": 1.5, "retain": True}
     messages = [_publish(b"t/d", b'{"a":1}', qos, properties) for qos in (0, 1) for properties in (b"", b"\0", b"\x05\x23\0\1\x01\x01")]
@@ -87,12 +89,17 @@ def seeds() -> Mapping[str, Sequence[bytes]]:
         "config_values": [*_objects(agent), *_objects({**agent, "limits": {"payload": "9" * 400}}, {**agent, "stats_every": "9" * 400})],
         "manifest": [manifest.encode(bundle.read(packed).manifest), b"{}", b'{"format": 2}', b'{"format": ' + b"9" * 400 + b"}"],
         "bundle": [packed, packed[:-71], packed.replace(b"manifest.json", b"manifest.jsoN")],
+        "golden": [array, array.replace(b"(3,)", b"(9" + b"9" * 13 + b",)"), array.replace(b"'<f4'", b"'|O8'"), array.replace(b"}", b"(")],
         "record": _objects({"live": entry, "candidate": entry, "refused": [{**entry, "time": 1, "reason": "x"}]}, {}, {"format": 2}),
         "announcement": _objects({"name": "m", "channels": {"stable": {"version": "1.0.0", "sha256": "0" * 64}}}),
         "recording": [
             msgspec.json.encode(line) + b"\n" + json.dumps({**line, "payload": "text", "time": None}).encode() + b"\n",
             json.dumps({"topic": "t", "payload_base64": "AP8=", "receivedTimestamp": "2026-09-21T14:06:40Z"}).encode(),
             *hostile[:8],
+        ],
+        "saved": [
+            saved.encode({"names": ["a", "b"], "heard": np.arange(2), "count": 3, "none": None, "deep": {"x": [1.5, b"z", True]}}),
+            saved.encode({"record": np.zeros(2, dtype=[("time", "f8"), ("values", "f4", (3,))])}),
         ],
         "packets": [*messages, b"".join(messages), b"\xd0\0", b"\x30\xff\xff\xff\xff\x01", b"\x30\0", b"\x90\x03\0\1\1"],
     }

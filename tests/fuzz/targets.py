@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from vedette import config, topics
-from vedette.contract import announcement, bundle, manifest, recordings
+from vedette.contract import announcement, bundle, manifest, recordings, saved
 from vedette.contract.durations import Duration
-from vedette.contract.errors import BundleError, ConfigError, HistoryError, ReadingError, UpdateError
+from vedette.contract.errors import BundleError, ConfigError, HistoryError, ReadingError, SavedError, UpdateError
 from vedette.contract.features import Category, FeatureSpec, Number
 from vedette.contract.payloads import PayloadSpec, TimeField, decoder_for, protobuf
 from vedette.contract.readings import Decoder, Message, PayloadLimits
@@ -151,6 +151,12 @@ def _bundle(data: bytes) -> None:
             bundle.read(sealed)
 
 
+def _golden(data: bytes) -> None:
+    """An array within a bundle, which its archive's own checksums keep mutations from."""
+    with contextlib.suppress(BundleError):
+        bundle._array({"golden": data}, "golden", 1)
+
+
 def _record(data: bytes) -> None:
     with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         msgspec.json.decode(data, type=Record)
@@ -169,16 +175,21 @@ def _recording(path: Path) -> None:
         assert isinstance(message.payload, bytes)
 
 
+def _saved(data: bytes) -> None:
+    with contextlib.suppress(SavedError):
+        saved.encode(saved.decode(data))
+
+
 def _packets(data: bytes) -> None:
     """MQTT 5 and 3.1.1, at once and in two pieces."""
     for has_properties in (True, False):
-        subject = Packets(has_properties=has_properties, max_packet=100, on_other=lambda packet: None)
+        # Two connections: what is left out of a message that is too long goes on where the bytes end.
+        whole, parts = (Packets(has_properties=has_properties, max_packet=100, on_other=lambda packet: None) for _ in range(2))
         with contextlib.suppress(ConnectionError):
-            rest = subject.take(data, 0.0)
-            whole = subject.take_burst()
+            rest = whole.take(data, 0.0)
             half = len(data) // 2
-            assert subject.take(subject.take(data[:half], 0.0) + data[half:], 0.0) == rest
-            assert subject.take_burst() == whole
+            assert parts.take(parts.take(data[:half], 0.0) + data[half:], 0.0) == rest
+            assert parts.take_burst() == whole.take_burst()
 
 
 TARGETS: Mapping[str, Aim] = {
@@ -195,9 +206,11 @@ TARGETS: Mapping[str, Aim] = {
     "config_values": Aim(_yaml_config, 4.0),
     "manifest": Aim(_manifest, 4.0),
     "bundle": Aim(_bundle, 0.5),
+    "golden": Aim(_golden, 2.0),
     "record": Aim(_record, 15.0),
     "announcement": Aim(_announcement, 15.0),
     "recording": Aim(_through_file(_recording, HistoryError), 0.5),
+    "saved": Aim(_saved, 4.0),
     "packets": Aim(_packets, 15.0),
 }
 

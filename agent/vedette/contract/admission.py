@@ -5,10 +5,12 @@ their order, never on where batches end; a clock that goes back shuts nobody out
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
+
+from vedette.contract.per_device import PerDevice, Slots
 
 QUIET_S = 60.0
 """A device that was heard of more recently than this gives way to none: whoever sends at least once a minute cannot be pushed out."""
@@ -39,52 +41,80 @@ class Admission:
         limits: What one device may send.
         most: Devices that there may be.
 
-    Two token buckets. A device's is kept as the time at which it would be full again: that grows by a message's share with each message,
-    and may lie ahead of the clock by as much as a burst is worth (the generic cell rate algorithm, ITU-T I.371).
+    A device has a token for each message; they are filled up when its first message of a second arrives. Who may take another's place has
+    tokens, too, which all newcomers share.
     """
 
     def __init__(self, limits: AdmissionLimits, most: int) -> None:
-        self._share_s = 1 / limits.rate if limits.rate else 0.0
-        self._ahead_s = (limits.burst - 1) * self._share_s if limits.rate else math.inf
-        # Further ahead it never lies, but where the clock went back.
-        self._furthest_s = self._ahead_s + 2 * self._share_s
-        self._full_at: list[float] = []
+        self._rate, self._burst = limits.rate or 0.0, float(limits.burst)
+        self._left = PerDevice(np.array(self._burst))
+        self._heard_at = PerDevice(np.array(-np.inf))  # whole seconds
         self._most_tokens = max(1.0, TURNOVER_AT_ONCE * most)
         self._tokens_a_second = most / TURNOVER_S
         self._tokens, self._filled_at = self._most_tokens, -math.inf
         self._shut_until = -math.inf
 
-    def refused(self, slots: Sequence[int], arrived: Sequence[float]) -> list[int]:
+    def refused(self, slots: Slots, arrived: npt.NDArray[np.float64]) -> Slots:
         """Take note of messages.
 
         Args:
-            slots: Of their devices.
-            arrived: Epoch seconds; infinity for a table's row, of which no rate is known.
+            slots: int `(n,)`: of their devices.
+            arrived: float64 `(n,)`: epoch seconds; infinity for a table's row, of which no rate is known.
 
         Returns:
             Positions of those that are too many.
         """
-        full_at, share_s, ahead_s = self._full_at, self._share_s, self._ahead_s
-        if slots and (room := max(slots) + 1) > len(full_at):
-            full_at += [-math.inf] * (room - len(full_at))
+        if not len(slots):
+            return slots
+        seconds = np.floor(arrived)
+        if seconds[0] != seconds[-1] or not (seconds == seconds[0]).all():
+            return self._refused_one_by_one(slots, seconds)
+        second = float(seconds[0])
+        if not math.isfinite(second):
+            return slots[:0]
+        left, heard_at = self._left.reach(slots), self._heard_at.reach(slots)
+        before = heard_at[slots]
+        if (is_first := before != second).any():
+            some = slots[is_first]
+            if self._rate:
+                left[some] = np.minimum(self._burst, left[some] + self._rate * np.maximum(0.0, second - before[is_first]))
+            heard_at[some] = second
+        if not self._rate:
+            return slots[:0]
+        were_left = left[slots]
+        np.subtract.at(left, slots, 1.0)
+        if left[slots].min() >= 0.0:
+            return slots[:0]
+        left[slots] = were_left
+        return self._refused_one_by_one(slots, seconds)
+
+    def _refused_one_by_one(self, slots: Slots, seconds: npt.NDArray[np.float64]) -> Slots:
+        """As `refused`; where many seconds are in a batch, or somebody sends too much."""
+        some, which = np.unique(slots, return_inverse=True)
+        all_left, all_heard_at = self._left.reach(slots), self._heard_at.reach(slots)
+        left, heard_at = all_left[some].tolist(), all_heard_at[some].tolist()
+        rate, burst = self._rate, self._burst
         refused = []
-        for position, (slot, at) in enumerate(zip(slots, arrived, strict=True)):
-            full = full_at[slot]
-            if full <= at:
-                full_at[slot] = at + share_s
-            elif full - at <= ahead_s:
-                full_at[slot] = full + share_s
-            elif full - at > self._furthest_s:
-                full_at[slot] = at + share_s
-            else:
+        for position, (each, second) in enumerate(zip(which.tolist(), seconds.tolist(), strict=True)):
+            if second == math.inf:
+                continue
+            if heard_at[each] != second:
+                # A clock that went back fills nothing, and counts from there.
+                if rate:
+                    left[each] = min(burst, left[each] + rate * max(0.0, second - heard_at[each]))
+                heard_at[each] = second
+            if rate and left[each] < 1.0:
                 refused.append(position)
-        return refused
+            else:
+                left[each] -= 1.0 if rate else 0.0
+        all_left[some], all_heard_at[some] = left, heard_at
+        return np.array(refused, dtype=np.intp)
 
     def is_shut(self, at: float) -> bool:
         """Whether no device has to give way now, whichever it is. For a table's row, which has no time of arrival, one always has."""
         if not math.isfinite(at):
             return False
-        if at < self._shut_until <= at + QUIET_S + self._reach_s:
+        if at < self._shut_until <= at + QUIET_S:
             return True
         if at < self._filled_at:
             self._filled_at = at  # the clock went back
@@ -97,36 +127,32 @@ class Admission:
         """Whether a new device may have the place of the one least recently heard of; asked only where it is not shut."""
         if not math.isfinite(at):
             return True
-        quiet_from = self._full_at[slot] if slot < len(self._full_at) else -math.inf
-        if at < quiet_from + QUIET_S <= at + QUIET_S + self._reach_s:
-            self._shut_until = quiet_from + QUIET_S
+        heard_at = float(self._heard_at.reach(np.array([slot]))[slot])
+        if at < heard_at + QUIET_S <= at + QUIET_S:
+            self._shut_until = heard_at + QUIET_S
             return False
         self._tokens -= 1.0
         return True
 
     def vacate(self, slot: int) -> None:
         """Another device has the slot now."""
-        if slot < len(self._full_at):
-            self._full_at[slot] = -math.inf
+        for kept in (self._left, self._heard_at):
+            kept.reset(np.array([slot]))
 
-    def move(self, to: Sequence[int]) -> None:
-        """Devices have other slots: slot k's now has `to[k]`."""
-        moved = [-math.inf] * len(to)
-        for slot, full_at in zip(to, self._full_at, strict=False):
-            moved[slot] = full_at
-        self._full_at = moved
+    def move(self, to: Slots, kept: int) -> None:
+        """Devices have other slots: that of slot k is now at `to[k]`; those from `kept` on are forgotten."""
+        for each in (self._left, self._heard_at):
+            each.move(to)
+            each.reset(np.arange(kept, len(to)))
 
     def saved(self) -> dict[str, Any]:
         """All that is remembered, as plain data; see `restore`."""
         bucket = [self._tokens, self._filled_at, self._shut_until]
-        return {"full_at": np.array(self._full_at, dtype=np.float64), "newcomers": bucket}
+        return {"left": self._left.values, "heard_at": self._heard_at.values, "newcomers": bucket}
 
     def restore(self, saved: dict[str, Any]) -> None:
-        """Go on where another left off."""
-        self._full_at = np.asarray(saved["full_at"], dtype=np.float64).tolist()
-        self._tokens, self._filled_at, self._shut_until = saved["newcomers"]
-
-    @property
-    def _reach_s(self) -> float:
-        """How far ahead of the clock a device may be, and a little more."""
-        return self._furthest_s if math.isfinite(self._furthest_s) else 0.0
+        """Go on where another left off, which may have had other limits."""
+        self._left.restore(np.minimum(self._burst, saved["left"]))
+        self._heard_at.restore(saved["heard_at"])
+        tokens, self._filled_at, self._shut_until = saved["newcomers"]
+        self._tokens = min(tokens, self._most_tokens)

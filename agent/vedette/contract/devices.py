@@ -11,51 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from vedette.contract.admission import Admission
+from vedette.contract.per_device import PerDevice, Slots
 
-Slots = npt.NDArray[np.intp]
+__all__ = ["Devices", "Groups", "PerDevice", "Placed", "Slots", "grouped"]
 
-
-class PerDevice:
-    """One record a device, by slot; there is room for more as soon as a higher slot is used.
-
-    Args:
-        fresh: What a device begins with: an array of any shape and dtype, often one structured record.
-
-    Attributes:
-        values: `(room, *fresh.shape)`.
-    """
-
-    def __init__(self, fresh: npt.NDArray[Any]) -> None:
-        self._fresh = fresh
-        self.values: npt.NDArray[Any] = np.empty((0, *fresh.shape), dtype=fresh.dtype)
-
-    def reach(self, slots: Slots) -> npt.NDArray[Any]:
-        """Make room for these slots, and give `values`."""
-        if len(slots) and (room := int(slots.max()) + 1) > len(self.values):
-            self._grow(max(room, min(2 * len(self.values), len(self.values) + 4096), 16))
-        return self.values
-
-    def reset(self, slots: Slots) -> None:
-        """Let these slots begin anew: another device has them."""
-        self.values[slots[slots < len(self.values)]] = self._fresh
-
-    def move(self, to: Slots) -> None:
-        """Give the record of slot k to slot `to[k]`; slots that nothing moves to begin anew."""
-        records = self.reach(np.arange(len(to)))[: len(to)].copy()
-        self.values = self.values[:0]
-        self.reach(to)[to] = records
-
-    def restore(self, values: npt.NDArray[Any]) -> None:
-        """Go on with what `values` held."""
-        self.values = np.zeros((len(values), *self._fresh.shape), dtype=self._fresh.dtype)
-        self.values[:] = values
-
-    def _grow(self, room: int) -> None:
-        # Zeros, so that what lies between the fields of a record is no accident: it is saved with them.
-        grown = np.zeros((room, *self._fresh.shape), dtype=self._fresh.dtype)
-        grown[: len(self.values)] = self.values
-        grown[len(self.values) :] = self._fresh
-        self.values = grown
+Arrivals = npt.NDArray[np.float64]
 
 
 class Placed(NamedTuple):
@@ -110,12 +70,12 @@ class Devices:
         """All slots, that of the device least recently heard of first."""
         return self._heard.values[: len(self.names)].argsort()
 
-    def place(self, devices: Sequence[str], arrived: Sequence[float] = (), messages: Sequence[int] = ()) -> Iterator[Placed]:
+    def place(self, devices: Sequence[str], arrived: Arrivals | None = None, messages: Sequence[int] = ()) -> Iterator[Placed]:
         """Find slots for readings' devices, in order. Each part is to be dealt with before the next is asked for.
 
         Args:
             devices: n names.
-            arrived: Times of arrival, n epoch seconds; without them nothing is refused.
+            arrived: float64 `(n,)`: times of arrival, epoch seconds; without them nothing is refused.
             messages: Which message each is of, where one may hold several readings.
 
         Yields:
@@ -130,7 +90,7 @@ class Devices:
             # -1 for one that is not known: in most batches all are.
             found = [self._slots.get(device, -1) for device in some]
             if -1 in found:
-                found = self._make_room(some, found.index(-1), found, evicted, forgotten, arrived[start:])
+                found = self._make_room(some, found.index(-1), found, evicted, forgotten, None if arrived is None else arrived[start:])
             part = slice(start, start + len(found))
             slots, count = np.array(found, dtype=np.intp), np.arange(self._count, self._count + len(found))
             self._count += len(found)
@@ -140,8 +100,9 @@ class Devices:
                 self._heard.reach(slots)[slots[has_slot]] = count[has_slot]
             else:
                 self._heard.reach(slots)[slots] = count
-            if self._admission is not None and arrived:
-                refused += [(at, "flood") for at in self._too_many(some, found, arrived[part], messages[part], verdicts)]
+            if self._admission is not None and arrived is not None:
+                too_many = self._too_many(self._admission, some, slots, arrived[part], messages[part], verdicts, all_known=not refused)
+                refused += [(position, "flood") for position in too_many.tolist()]
             kept = np.delete(np.arange(len(found)), [position for position, _ in refused]) if refused else None
             yield Placed(part, slots if kept is None else slots[kept], np.array(evicted, dtype=np.intp), forgotten, kept, refused)
             start += len(found)
@@ -162,12 +123,10 @@ class Devices:
         to[order] = np.arange(len(order))
         self._heard.reset(slots)
         self._heard.move(to)
-        if self._admission is not None:
-            for slot in slots.tolist():
-                self._admission.vacate(slot)
-            self._admission.move(to.tolist())
         self.names[:] = [self.names[slot] for slot in stay.tolist()]
         self._slots = {name: slot for slot, name in enumerate(self.names)}
+        if self._admission is not None:
+            self._admission.move(to, len(stay))
         self.evicted += len(slots)
         return to
 
@@ -187,34 +146,35 @@ class Devices:
 
     def _too_many(
         self,
+        admission: Admission,
         devices: Sequence[str],
-        found: list[int],
-        arrived: Sequence[float],
+        slots: Slots,
+        arrived: Arrivals,
         messages: Sequence[int],
         verdicts: dict[tuple[int, str], bool],
-    ) -> list[int]:
+        *,
+        all_known: bool,
+    ) -> Slots:
         """Positions of readings that their devices should not have sent; `verdicts` are those on messages that hold several."""
-        assert self._admission is not None
-        if not messages and -1 not in found:
-            return self._admission.refused(found, arrived)
-        asked = [position for position, slot in enumerate(found) if slot >= 0]
+        if not messages and all_known:
+            return admission.refused(slots, arrived)
+        asked = np.flatnonzero(slots >= 0)
         if not messages:
-            refused = self._admission.refused([found[at] for at in asked], [arrived[at] for at in asked])
-            return [asked[at] for at in refused]
+            return asked[admission.refused(slots[asked], arrived[asked])]
         firsts: dict[tuple[int, str], int] = {}
-        for at in asked:
+        for at in asked.tolist():
             if (key := (messages[at], devices[at])) not in verdicts:
                 firsts.setdefault(key, at)
-        keys = list(firsts)
-        refused = self._admission.refused([found[at] for at in firsts.values()], [arrived[at] for at in firsts.values()])
-        verdicts.update(dict.fromkeys(keys, False) | {keys[at]: True for at in refused})
-        return [at for at in asked if verdicts[messages[at], devices[at]]]
+        keys, at_first = list(firsts), np.array(list(firsts.values()), dtype=np.intp)
+        refused = admission.refused(slots[at_first], arrived[at_first])
+        verdicts.update(dict.fromkeys(keys, False) | {keys[at]: True for at in refused.tolist()})
+        return np.array([at for at in asked.tolist() if verdicts[messages[at], devices[at]]], dtype=np.intp)
 
     def _make_room(
-        self, devices: Sequence[str], first: int, found: list[int], evicted: list[int], forgotten: list[str], arrived: Sequence[float]
+        self, devices: Sequence[str], first: int, found: list[int], evicted: list[int], forgotten: list[str], arrived: Arrivals | None
     ) -> list[int]:
         """The slots of as many readings as can be placed, from the first of an unknown device on; -1 for one that is refused."""
-        admission = self._admission if arrived else None
+        admission, times = (self._admission, arrived.tolist()) if arrived is not None else (None, [])
         found = found[:first]
         known = np.array(found, dtype=np.intp)
         heard = self._heard.reach(known)
@@ -228,13 +188,13 @@ class Devices:
                     self.names.append(device)
                     heard = self._heard.reach(np.array([slot]))
                 else:
-                    if admission is not None and admission.is_shut(arrived[position]):
+                    if admission is not None and admission.is_shut(times[position]):
                         found.append(-1)
                         continue
                     slot = int(heard[: len(self.names)].argmin())
                     if heard[slot] >= self._count:
                         return found  # it is one of this part's: that is to be dealt with first
-                    if admission is not None and not admission.may_take(slot, arrived[position]):
+                    if admission is not None and not admission.may_take(slot, times[position]):
                         found.append(-1)
                         continue
                     if self._admission is not None:

@@ -18,7 +18,7 @@ import numpy as np
 
 from vedette.contract.errors import SavedError
 
-FORMAT = 1
+FORMAT = 2
 
 _ARRAY = 1
 """The extension's code."""
