@@ -10,10 +10,13 @@ import pytest
 
 from chaos.faults import LIMIT_S, endure
 from chaos.proxy import End, Proxy
-from chaos.scenario import Expected, Scenario
+from chaos.scenario import Scenario
 from chaos.sites import PROTOCOLS, MqttVersion
 
-QUICK = ["cut with RST", "byte by byte", "cut with FIN", "stalled for a moment"]
+KINDS: dict[MqttVersion, list[str]] = {
+    5: ["cut with RST", "byte by byte", "half-open"],
+    "3.1.1": ["cut with FIN", "stalled for a moment", "suspended agent"],
+}
 
 
 class Deaf:
@@ -146,25 +149,12 @@ def test_a_delay_holds_back_and_keeps_the_order(proxy: Proxy, client: socket.soc
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_cuts_and_bytes_one_by_one_lose_nothing(protocol: MqttVersion, gateway_python: str, tmp_path: Path) -> None:
-    check(QUICK, protocol, gateway_python, tmp_path)
-
-
-def test_a_half_open_connection_is_noticed_and_nothing_is_lost(gateway_python: str, tmp_path: Path) -> None:
-    check(["half-open"], 5, gateway_python, tmp_path)
-
-
-def test_a_suspended_agent_loses_nothing(gateway_python: str, tmp_path: Path) -> None:
-    check(["suspended agent"], "3.1.1", gateway_python, tmp_path)
-
-
-def check(kinds: list[str], protocol: MqttVersion, python: str, folder: Path) -> Expected:
+def test_faults_on_the_way_are_noticed_got_over_and_lose_nothing(protocol: MqttVersion, gateway_python: str, tmp_path: Path) -> None:
     scenario = Scenario(60, seed=7)
-    expected = scenario.expect(folder / "undisturbed", python)
-    found = endure(folder / "site", scenario, expected, python, protocol, kinds, seed=7, rate=250.0)
+    expected = scenario.expect(tmp_path / "undisturbed", gateway_python)
+    found = endure(tmp_path / "site", scenario, expected, gateway_python, protocol, KINDS[protocol], seed=7, rate=150.0)
     assert found.verdict.is_clean, "\n".join(found.verdict.words)
     for all_ in found.suffered.values():
         for each in all_:
             assert each.back_s is None or each.back_s <= LIMIT_S
             assert each.noticed_s is None or each.noticed_s <= LIMIT_S
-    return expected
