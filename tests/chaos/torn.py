@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -20,8 +20,10 @@ from bench.figures import Row
 from chaos.progress import Progress
 from spools import NOW, outgoing, settled
 from vedette.config import SpoolLimits
+from vedette.contract.readings import Message
 from vedette.database import Database
-from vedette.seals import seal
+from vedette.journal import Journal, Tick
+from vedette.packets import Burst
 from vedette.spool import Spool
 
 PAGE = 4096
@@ -29,11 +31,7 @@ _A_LIFE = 100
 """Copies of one database; then another is written."""
 
 # What is kept beside the spool: rows that come and go in order, and large ones that replace each other.
-_OTHERS = """
-    CREATE TABLE IF NOT EXISTS bursts (first INTEGER PRIMARY KEY, count INTEGER NOT NULL, messages SEALED BLOB NOT NULL);
-    CREATE TABLE IF NOT EXISTS checkpoint (id INTEGER PRIMARY KEY, after INTEGER NOT NULL, state SEALED BLOB NOT NULL);
-"""
-_TABLES = ("alerts", "episodes", "bursts", "checkpoint")
+_TABLES = ("alerts", "episodes", "arrived", "ticks", "marks", "checkpoint")
 
 
 class Moment(NamedTuple):
@@ -77,30 +75,40 @@ def live(folder: Path, rng: random.Random, transactions: int = 40) -> Life:
     """Write a database as an agent does, and look at it after every transaction."""
     moments: list[Moment] = []
     path = folder / "spool.db"
-    with closing(Database(path, Spool.SCHEMA, _OTHERS, wal_bytes=rng.choice([1, 40_000, 150_000, 10_000_000]))) as database:
+    with closing(Database(path, Spool.SCHEMA, Journal.SCHEMA, wal_bytes=rng.choice([1, 40_000, 150_000, 10_000_000]))) as database:
         database.open()
         fresh = _digest(database)
         spool = settled(Spool(database, SpoolLimits(rows=rng.choice([20, 200]))), database)
-        for number in range(transactions):
-            _transact(database, spool, number, rng)
-            moments.append(Moment(path.read_bytes(), _bytes(path.with_name("spool.db-wal")) or b"", _digest(database)))
+        journal = Journal(database, "full")
+        journal.past()
+        moments.extend(
+            Moment(path.read_bytes(), _bytes(path.with_name("spool.db-wal")) or b"", _digest(database))
+            for _ in _transactions(database, spool, journal, transactions, rng)
+        )
     return Life(moments, fresh)
 
 
-def _transact(database: Database, spool: Spool, number: int, rng: random.Random) -> None:
-    alerts = []
-    for _ in range(rng.choice([0, 1, 1, 5, 20])):
-        episode, type_ = f"episode-{rng.randrange(30)}", rng.choice(["new", "update", "update", "end"])
-        alerts.append(outgoing(episode, type_, rng.randbytes(rng.choice([10, 300, 700, 6000]))))
-    with database.transaction() as connection:
-        spool.add(connection, alerts, NOW + number)
+def _transactions(database: Database, spool: Spool, journal: Journal, rounds: int, rng: random.Random) -> Iterator[None]:
+    """Do what an agent does; stops after every transaction."""
+    for number in range(rounds):
+        alerts = []
+        for _ in range(rng.choice([0, 1, 1, 5, 20])):
+            episode, type_ = f"episode-{rng.randrange(30)}", rng.choice(["new", "update", "update", "end"])
+            alerts.append(outgoing(episode, type_, rng.randbytes(rng.choice([10, 300, 700, 6000]))))
         if rng.random() < 0.7:
-            connection.execute("INSERT INTO bursts VALUES (?, ?, ?)", (number, rng.randrange(99), seal(rng.randbytes(rng.randrange(9000)))))
+            messages = [Message("t", rng.randbytes(rng.randrange(200)), NOW + number) for _ in range(rng.randrange(1, 60))]
+            journal.take(Burst(messages, list(range(1, len(messages) + 1)), []))
+            yield
+        with journal.transaction() as connection:
+            spool.add(connection, alerts, NOW + number)
+            journal.mark_told(connection, journal.last)
+            if rng.random() < 0.2:
+                journal.mark_tick(connection, Tick(journal.last, NOW + number))
+        yield
         if rng.random() < 0.2:
-            state = seal(rng.randbytes(rng.randrange(60_000)))
-            connection.execute("INSERT OR REPLACE INTO checkpoint VALUES (1, ?, ?)", (number, state))
-            connection.execute("DELETE FROM bursts WHERE first <= ?", (number,))
-    spool.remove([alert.number for alert in spool.after(0, rng.randrange(4))])
+            journal.checkpoint(journal.last, rng.randbytes(rng.randrange(60_000)))
+            yield
+        spool.remove([alert.number for alert in spool.after(0, rng.randrange(4))])
 
 
 def _digest(database: Database) -> str:
@@ -250,21 +258,31 @@ def open_copy(folder: Path, life: Life, copy: Copy) -> Outcome:
         if data is not None:
             file.write_bytes(data)
     try:
-        with closing(Database(path, Spool.SCHEMA, _OTHERS)) as database:
+        with closing(Database(path, Spool.SCHEMA, Journal.SCHEMA)) as database:
             aside = database.open()
-            if database.failing:
-                return Outcome("wrong", f"taken for a fault of the disk: {database.failing}")
-            state = _digest(database)
-            spool = settled(Spool(database, SpoolLimits()), database)
-            if len(spool.after(0, 1_000_000)) != len(spool) or spool.dropped:
-                return Outcome("wrong", f"alerts are missing: {spool.stats()}")
+            state, fault = _digest(database), _read_back(database)
     except Exception as error:  # noqa: BLE001 whatever it is, the agent would not have started
         return Outcome("wrong", f"{type(error).__name__}: {error}")
+    if fault:
+        return Outcome("wrong", fault)
     if copy.must_be is not None and (aside or state != copy.must_be):
         return Outcome("wrong", f"nothing was lost, and yet: {aside or 'an earlier state'}")
     if aside:
         return Outcome("set aside") if state == life.fresh else Outcome("wrong", "set aside, and the fresh one is not empty")
     return Outcome("kept") if state in life.states else Outcome("wrong", "contents that no transaction committed")
+
+
+def _read_back(database: Database) -> str | None:
+    """What is wrong with what an agent would go on from."""
+    if database.failing:
+        return f"taken for a fault of the disk: {database.failing}"
+    spool, journal = settled(Spool(database, SpoolLimits()), database), Journal(database, "full")
+    if len(spool.after(0, 1_000_000)) != len(spool) or spool.dropped:
+        return f"alerts are missing: {spool.stats()}"
+    past = journal.past()
+    if journal.last != past.number + len(past.messages):
+        return f"messages are missing: {len(past.messages)} from {past.number} to {journal.last}"
+    return None
 
 
 def run(progress: Progress, copies: int, seed: int) -> tuple[Row, ...]:
