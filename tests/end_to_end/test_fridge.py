@@ -56,6 +56,7 @@ def test_live_scores_and_alerts_equal_a_replay_and_the_original_model(
         alerts={"raise": "1 of 1", "clear": "2 of 3", "cooldown": 0, "update": 0},  # as many as can be
         stats_every="500ms",
         state_every=0,
+        limits={"rate": None},  # one device sends a month's readings at once
     )
     payloads = [row_payload(cells) for _, cells in read_table(fridge_60k)]
     with Watcher(broker) as watcher, Agent(config, "--scores", tmp_path / "live.jsonl") as agent:

@@ -271,7 +271,8 @@ class _Reader:
         named = {"device": self._device, "time": self._time.field, "future": self._time.field}.get(error.reason)
         if named is not None:
             return f"{name} {named}: {error}{_shown(payload, named)}"
-        match = _PATH.fullmatch(str(error))
+        # What the gateway advises its operator to do with a null is not what can be done about a file.
+        match = _PATH.fullmatch(str(error).partition("; leave the field out")[0])
         if not match:
             return str(error)
         what = match["what"].partition(", got")[0]
@@ -279,7 +280,7 @@ class _Reader:
             what = what.replace(theirs, ours)
         if match["path"]:
             return f"{name} {match['path']}: {what}{_shown(payload, match['path'])}"
-        return f"{what[0].lower()}{what[1:]}" if error.reason == "type" else str(error)
+        return f"{what[0].lower()}{what[1:]}" if error.reason in {"type", "null"} else str(error)
 
     def check_seen(self, path: Path, values: Sequence[tuple[Value, ...]]) -> None:
         """Make sure that each feature was in some row of a file without a header.
