@@ -143,7 +143,8 @@ class Rig:
             for left in self.folder.glob("spool.db*"):
                 left.unlink()
         streams = [
-            {"name": model, "topic": topic(model), "model": model, "qos": qos, "payload": {"time": {"field": "ts"}}} for model in models
+            {"name": model, "topic": topic(model), "model": model, "qos": qos, "payload": {"time": {"field": "ts"}, "repeats": "keep"}}
+            for model in models
         ]
         whole = {
             "gateway": GATEWAY,
