@@ -317,8 +317,8 @@ class SpoolLimits(Struct, frozen=True):
         bytes: Of their topics and payloads together, at most.
         age: An alert that has waited for longer is dropped and counted.
         failing: While the disk fails, `memory` acknowledges readings that only memory holds, so that the broker can drop them: the
-            gateway goes on, and what it has not delivered yet is lost if it is switched off meanwhile. `hold` acknowledges nothing: the
-            broker keeps the readings, and sends no more than it sends unacknowledged.
+            gateway goes on, and what it has not delivered yet is lost if it is switched off meanwhile. `hold`, with
+            `durability: full`, acknowledges nothing: the broker keeps the readings, and sends no more than it sends unacknowledged.
     """
 
     rows: Count = 100_000

@@ -66,7 +66,6 @@ class Engine:
         if self.number:
             spent = time.monotonic() - began
             log.info("resumed after message %d, %d of them gone through once more, in %.2f s", self.number, count, spent)
-        self._journal.last = max(self._journal.last, self.number)
         if self._durability == "memory":
             self._journal.forget_checkpoint()
         self._end_forgotten()
@@ -134,7 +133,7 @@ class Engine:
 
     def _go_back(self) -> int:
         """Bring the pipeline to where the journal says it was, and say how many messages it took."""
-        past = self._journal.past()
+        past = self._journal.resume()
         try:
             alerts = self._go_through(past, MAX_BATCH, self._rollout.pipeline.process)
         except Exception:  # because a message that brought the pipeline down before is among them
@@ -207,6 +206,10 @@ class Engine:
             anew = pipeline.restore(saved.decode(state))
         except SavedError as error:
             anew = [f"what was known of devices begins anew: {error}"]
+        except Exception:  # because an agent that another version's state keeps from starting would stay so
+            log.exception("what was known of devices does not fit this version")
+            pipeline.restore(saved.decode(self._blank))
+            anew = ["what was known of devices begins anew"]
         for line in anew:
             log.warning("%s", line)
 

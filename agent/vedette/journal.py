@@ -3,13 +3,13 @@
 The same messages in the same order give the same alerts, wherever batches end. So a checkpoint and the messages after it are the engine's
 state: taking them through it once more brings it to where it was. Rules this module keeps: messages are numbered in the order in which
 they are taken; what the file holds of them has no gap behind its checkpoint; passing time is written down where it called for alerts,
-because nothing else in the journal would call for them again; so is
-time in which nothing could be heard.
+because nothing else in the journal would call for them again, and so is time in which nothing could be heard.
 """
 
+import contextlib
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from sqlite3 import Connection
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -28,6 +28,9 @@ RECENT = 4096
 
 MAX_PENDING_BYTES = 8 * 1024**2
 """Of messages that are not on disk yet: what memory holds while the disk fails, or between two writings of `periodic`."""
+
+_NEVER = 2**62
+"""A number that no message has."""
 
 _OVERHEAD = 40
 """Bytes of a message beside topic and payload, about."""
@@ -104,6 +107,7 @@ class Journal:
 
     def __init__(self, database: Database, durability: Durability) -> None:
         self._database, self._durability = database, durability
+        self._lock = threading.Lock()  # both threads have to do with what waits
         self._pending: list[_Entry] = []
         self._pending_bytes = 0
         self._recent: deque[_Entry] = deque()
@@ -114,26 +118,39 @@ class Journal:
         self.last = self.bytes = 0
         self.granted: Sequence[tuple[str, int]] = []
 
+    def resume(self) -> Past:
+        """What the file holds; from now on messages are numbered behind it.
+
+        Raises:
+            DiskError: it cannot be read. Once it can be written, a checkpoint takes its place.
+        """
+        past, entries, self.granted = self._read()
+        self._generation = self._database.generation
+        self.last = max([past.number, *(entry.last for entry in entries)])
+        for entry in entries:
+            self._remember(entry)
+        return past
+
     def past(self) -> Past:
         """What is known of messages so far, with those that are on their way to the disk.
 
         Raises:
-            DiskError: the file cannot be read.
+            DiskError: the file cannot be read, or is not the one that this began with.
         """
+        if self.needs_checkpoint or self._generation != self._database.generation:
+            raise DiskError("what the journal holds has a gap")
+        return self._read()[0]
+
+    def _read(self) -> tuple[Past, list[_Entry], list[tuple[str, int]]]:
         with self._database.reading() as connection:
             number, state = connection.execute("SELECT number, state FROM checkpoint").fetchone() or (0, None)
             rows = connection.execute("SELECT last, burst FROM arrived ORDER BY last").fetchall()
             ticks = [_decoded(tick, Tick) for (tick,) in connection.execute("SELECT tick FROM ticks ORDER BY number")]
             marks = {name: _decoded(mark, Any) for name, mark in connection.execute("SELECT name, mark FROM marks")}
             entries = [_Entry(last, *msgspec.structs.astuple(_decoded(burst, _Saved))) for last, burst in rows] + self._pending
-        first_time, self._generation = not self._generation, self._database.generation
-        if first_time:
-            self.last = max([number, *(entry.last for entry in entries)])
-            self.granted = [(name, qos) for name, qos in marks.get("granted", [])]
-            for entry in entries:
-                self._remember(entry)
+        granted = [(name, qos) for name, qos in marks.get("granted", [])]
         messages = [m for e in entries for m in e.messages[max(0, number - e.last + len(e.messages)) :] if e.last > number]
-        return Past(number, None if state is None else unseal(state), marks.get("told", 0), messages, ticks)
+        return Past(number, None if state is None else unseal(state), marks.get("told", 0), messages, ticks), entries, granted
 
     def take(self, burst: Burst) -> None:
         """Number a burst's messages and keep them, on disk if the broker waits for that. Called by the network's thread."""
@@ -142,25 +159,24 @@ class Journal:
         self._remember(entry)
         if self._durability == "memory":
             return
-        size = sum(len(m.topic) + len(m.payload) for m in burst.messages) + _OVERHEAD * len(burst.messages)
+        size = _size(entry)
         self.bytes += size
-        self._pending_bytes += size
-        self._pending.append(entry)
+        with self._lock:
+            self._pending_bytes += size
+            self._pending.append(entry)
         if (self._durability == "full" and any(burst.ids)) or self._pending_bytes > MAX_PENDING_BYTES:
             self.flush()
+        if self._pending_bytes > MAX_PENDING_BYTES:
+            self._begin_gap(self.last)
 
     def flush(self) -> None:
         """Put on disk what was taken; while the disk fails it is kept, as far as there is room."""
         if not self._pending:
             return
-        try:
-            with self.transaction():
-                pass
-        except DiskError:
-            if self._pending_bytes > MAX_PENDING_BYTES:
-                self._begin_gap(len(self._pending))
+        with contextlib.suppress(DiskError), self.transaction():
+            pass
 
-    @contextmanager
+    @contextlib.contextmanager
     def transaction(self) -> Iterator[Connection]:
         """A transaction of the database that puts on disk, too, what was taken up to now.
 
@@ -168,12 +184,9 @@ class Journal:
             DiskError: the disk fails.
         """
         with self._database.transaction() as connection:
-            if self._generation != self._database.generation:
-                # Another file, which knows nothing of the messages before those that wait.
-                self._generation = self._database.generation
-                self._begin_gap(0)
+            self._look_at_file()
             if not self.needs_checkpoint:
-                self._write(connection, len(self._pending))
+                self._write(connection)
             yield connection
 
     def mark_told(self, connection: Connection, number: int) -> None:
@@ -191,17 +204,17 @@ class Journal:
             DiskError: the disk fails; all is as it was.
         """
         with self._database.transaction() as connection:
+            self._look_at_file()
             if number < self._gap_end:
                 return  # messages between it and those that are kept are gone: later
-            kept = sum(entry.last <= number - RECENT for entry in self._pending)
             connection.execute("DELETE FROM checkpoint")
             connection.execute("INSERT INTO checkpoint VALUES (?, ?)", (number, seal(state)))
-            connection.execute("DELETE FROM arrived WHERE last <= ?", (number - RECENT if self._gap_end == 0 else number,))
+            # Behind a gap, what the file holds may be numbered in another way.
+            keeps_none = self.needs_checkpoint or self._durability == "memory"
+            connection.execute("DELETE FROM arrived WHERE last <= ?", (_NEVER if keeps_none else number - RECENT,))
             connection.execute("DELETE FROM ticks")
-            if self._durability == "memory":
-                connection.execute("DELETE FROM arrived")
-            self._write(connection, len(self._pending), kept)
-            self._generation = self._database.generation
+            self.mark_told(connection, number)
+            self._write(connection, behind=number - RECENT)
             self._database.at_end(self._close_gap)
 
     def forget_checkpoint(self) -> None:
@@ -247,35 +260,46 @@ class Journal:
         while self._recent_count - len(self._recent[0].messages) > RECENT:
             self._recent_count -= len(self._recent.popleft().messages)
 
-    def _write(self, connection: Connection, count: int, skip: int = 0) -> None:
-        """Put the first entries that wait into the file; once that is committed they wait no more."""
-        if not count:
+    def _write(self, connection: Connection, behind: int = 0) -> None:
+        """Put what waits into the file, but for entries that end before a number; once that is committed they wait no more."""
+        waiting = list(self._pending)
+        if not waiting:
             return
-        rows = [(e.last, seal(msgspec.msgpack.encode((e.messages, e.ids)))) for e in self._pending[skip:count]]
+        rows = [(e.last, seal(msgspec.msgpack.encode((e.messages, e.ids)))) for e in waiting if e.last > behind]
         connection.executemany("INSERT OR REPLACE INTO arrived VALUES (?, ?)", rows)
 
         def end(committed: bool) -> None:
             if committed:
-                self._forget(count)
+                self._forget(waiting[-1].last)
 
         self._database.at_end(end)
 
-    def _forget(self, count: int) -> None:
-        del self._pending[:count]
-        self._pending_bytes = sum(len(m.topic) + len(m.payload) + _OVERHEAD for entry in self._pending for m in entry.messages)
+    def _forget(self, last: int) -> None:
+        """Let go of what waits, up to a number."""
+        with self._lock:
+            self._pending[:] = [entry for entry in self._pending if entry.last > last]
+            self._pending_bytes = sum(map(_size, self._pending))
 
-    def _begin_gap(self, count: int) -> None:
-        """Let go of the first entries that wait, or of what the file held: a checkpoint has to come before anything more is written."""
-        if count:
-            self._gap_end = self._pending[count - 1].last
-        else:
-            self._gap_end = self._pending[0].last - len(self._pending[0].messages) if self._pending else self.last
-        self.needs_checkpoint = True
-        self._forget(count)
+    def _look_at_file(self) -> None:
+        """Another file than before knows nothing of the messages before those that wait."""
+        if self._generation != self._database.generation:
+            self._generation = self._database.generation
+            if self._durability != "memory":
+                first = next(iter(self._pending), None)
+                self._begin_gap(first.last - len(first.messages) if first else self.last)
+
+    def _begin_gap(self, end: int) -> None:
+        """Let go of messages up to a number: a checkpoint behind them has to come before anything more is written."""
+        self._gap_end, self.needs_checkpoint = end, True
+        self._forget(end)
 
     def _close_gap(self, committed: bool) -> None:
         if committed:
             self.needs_checkpoint, self._gap_end, self.bytes = False, 0, 0
+
+
+def _size(entry: _Entry) -> int:
+    return sum(len(message.topic) + len(message.payload) + _OVERHEAD for message in entry.messages)
 
 
 def _mark(connection: Connection, name: str, value: object) -> None:

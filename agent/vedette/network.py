@@ -33,10 +33,10 @@ FEW, PAUSE_S = 16, 0.001
 broker cuts short there is not waited for.
 """
 
-_MISC_S = 1.0
+_MISC_S = 0.25
 _CONNECT_TIMEOUT_S = 10.0
 
-_DEAD_KEEPALIVES = 1.5
+_DEAD_KEEPALIVES = 1.3
 """A healthy broker is heard of, or takes what is sent, once in a keepalive and the time of a round trip."""
 
 _HEAD = 128 * 1024
@@ -348,8 +348,7 @@ class _Conversation:
     def _hand_over(self, burst: Burst) -> None:
         try:
             may_answer = self._on_burst(burst)
-        except Exception:
-            # Unacknowledged they would come again, and bring down one connection after the other.
+        except Exception:  # because messages that are not acknowledged come again, and would bring down one connection after the other
             self._let_go()
             self._ahead.flush()
             raise

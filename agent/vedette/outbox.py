@@ -14,12 +14,13 @@ from vedette.topics import AgentTopics
 MAX_IN_FLIGHT = 20
 """Unacknowledged alerts at a time: as many as mosquitto takes by default."""
 
-
 FORGET_EVERY_S = 0.05
 """Acknowledged alerts leave the disk together: a disk that has to be sure of it takes as long for one as for fifty, and alerts to come
-wait meanwhile. Those that an end of the agent finds still there are sent once more, with the ids that they had. A disk that fails is tried
-as often.
+wait meanwhile. Those that an end of the agent finds still there are sent once more, with the ids that they had.
 """
+
+RECOVER_EVERY_S = 0.5
+"""How often a disk that fails is tried again."""
 
 
 class Publisher(Protocol):
@@ -74,7 +75,8 @@ class Outbox:
         self._send()
         if (self.spool.unsettled or self._database.failing) and now >= self._forget_due:
             self._settle()
-            self._forget_due = now + FORGET_EVERY_S if now < float("inf") else 0.0
+            pause_s = RECOVER_EVERY_S if self._database.failing else FORGET_EVERY_S
+            self._forget_due = now + pause_s if now < float("inf") else 0.0
 
     def _settle(self) -> None:
         if self._database.failing and not self._database.recover():

@@ -14,6 +14,7 @@ from agents import STREAM, Agent, Watcher, episode, write_config
 from brokers import Mosquitto
 from bundles import install, make_bundle
 from vedette.config import Config, load
+from vedette.contract import saved
 from vedette.contract.readings import Message
 from vedette.contract.windows import WindowSpec
 from vedette.database import Database
@@ -197,4 +198,18 @@ def test_a_message_that_brings_the_pipeline_down_is_left_out_and_no_other_is(tmp
     again, _, spool, pipeline, database = engine(tmp_path)
     assert again.number == 7 and again.crashed == 1 and len(spool) == 1
     assert pipeline.stats()["streams"]["fridges"]["scored"] == 6  # type: ignore[index] # because stats are plain data
+    database.close()
+
+
+def test_a_state_that_does_not_fit_this_version_is_begun_anew_and_ends_nobody(tmp_path: Path) -> None:
+    install(tmp_path / "state", make_bundle())
+    made, journal, _, _, database = engine(tmp_path)
+    batch = messages("f-1", WARM)
+    journal.take(Burst(batch, [0] * len(batch), []))
+    made.process(batch)
+    journal.checkpoint(made.number, saved.encode({"unmatched": 0, "streams": {"fridges": {"fit": {}}}}))
+    database.close()
+    again, _, spool, pipeline, database = engine(tmp_path)
+    assert again.number == 4 and pipeline.stats()["streams"]["fridges"]["scored"] == 0  # type: ignore[index] # because stats are plain data
+    assert [json.loads(alert.payload)["type"] for alert in spool.after(0, 10)] == ["new", "end"], "nothing goes on with the alert"
     database.close()

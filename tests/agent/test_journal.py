@@ -17,7 +17,7 @@ def opened(path: Path, durability: Durability = "full") -> tuple[Database, Journ
     database = Database(path / "spool.db", Journal.SCHEMA)
     database.open()
     journal = Journal(database, durability)
-    journal.past()
+    journal.resume()
     return database, journal
 
 
@@ -128,6 +128,30 @@ def test_where_too_much_came_while_the_disk_failed_nothing_is_written_but_behind
     database, journal = opened(tmp_path)
     past = journal.past()
     assert (past.number, past.state, past.messages) == (2, b"state 2", [message(3), message(4)])
+    database.close()
+
+
+def test_where_the_file_could_not_be_read_at_the_start_what_it_holds_gives_way_to_a_checkpoint(tmp_path: Path) -> None:
+    database, journal = opened(tmp_path)
+    journal.take(burst(*range(1, 60)))
+    with journal.transaction() as connection:
+        journal.mark_told(connection, 59)
+    database.close()
+    database = Database(tmp_path / "spool.db", Journal.SCHEMA)
+    journal = Journal(database, "full")
+    with pytest.raises(DiskError):
+        journal.resume()  # not open: as a disk that cannot be read
+    journal.take(burst(101, 102))
+    database.open()
+    journal.take(burst(103))
+    assert journal.needs_checkpoint
+    with pytest.raises(DiskError, match="gap"):
+        journal.past()
+    journal.checkpoint(2, b"state 2")
+    database.close()
+    database, journal = opened(tmp_path)
+    past = journal.resume()
+    assert (past.number, past.told, past.messages, journal.last) == (2, 2, [message(103)], 3)
     database.close()
 
 

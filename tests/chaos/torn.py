@@ -80,7 +80,7 @@ def live(folder: Path, rng: random.Random, transactions: int = 40) -> Life:
         fresh = _digest(database)
         spool = settled(Spool(database, SpoolLimits(rows=rng.choice([20, 200]))), database)
         journal = Journal(database, "full")
-        journal.past()
+        journal.resume()
         moments.extend(
             Moment(path.read_bytes(), _bytes(path.with_name("spool.db-wal")) or b"", _digest(database))
             for _ in _transactions(database, spool, journal, transactions, rng)
@@ -279,7 +279,7 @@ def _read_back(database: Database) -> str | None:
     spool, journal = settled(Spool(database, SpoolLimits()), database), Journal(database, "full")
     if len(spool.after(0, 1_000_000)) != len(spool) or spool.dropped:
         return f"alerts are missing: {spool.stats()}"
-    past = journal.past()
+    past = journal.resume()
     if journal.last != past.number + len(past.messages):
         return f"messages are missing: {len(past.messages)} from {past.number} to {journal.last}"
     return None
