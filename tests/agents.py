@@ -1,15 +1,18 @@
 """The agent as a process of its own, and a subscriber that watches it."""
 
+import contextlib
 import json
 import queue
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import paho.mqtt.client as paho
+import pytest
 import yaml
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
@@ -78,6 +81,16 @@ class Agent:
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
             self.stop()
+
+
+@contextlib.contextmanager
+def service_manager(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """What an agent that starts meanwhile takes for systemd's notification socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(folder / "notify"))
+        manager.settimeout(20)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(folder / "notify"))
+        yield manager
 
 
 class Watcher:

@@ -3,14 +3,13 @@
 import contextlib
 import json
 import signal
-import socket
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agents import STREAM, Agent, Watcher, episode, write_config
+from agents import STREAM, Agent, Watcher, episode, service_manager, write_config
 from brokers import Mosquitto
 from bundles import install, make_bundle
 from vedette.config import Config, load
@@ -105,10 +104,7 @@ def test_the_watchdog_is_fed_while_all_is_well_and_not_while_the_agent_stands_st
     tmp_path: Path, broker: Mosquitto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(tmp_path / "state", make_bundle())
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(10)
-        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    with service_manager(tmp_path, monkeypatch) as manager:
         monkeypatch.setenv("WATCHDOG_USEC", "800000")
         with Agent(configured(tmp_path, broker, 5)) as agent:
             heard = [manager.recv(1000) for _ in range(4)]

@@ -14,6 +14,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from brokers import Mosquitto
+from chaos.packets import framed
 from vedette.network import MOST_UNSENT, Client, Network, ReadAhead
 from vedette.packets import Burst, Packets
 
@@ -89,15 +90,6 @@ class Taken:
         for chunk in chunks:
             rest = self._packets.take(rest + chunk, 0.0)
         return rest
-
-
-def framed(command: int, packet: bytes) -> bytes:
-    length, encoded = len(packet), bytearray()
-    while True:
-        length, low = divmod(length, 128)
-        encoded.append(low | (128 if length else 0))
-        if not length:
-            return bytes([command]) + bytes(encoded) + packet
 
 
 PROTOCOLS = st.sampled_from([paho.MQTTv5, paho.MQTTv311])

@@ -1,11 +1,10 @@
 import json
-import socket
 import time
 from pathlib import Path
 
 import pytest
 
-from agents import STREAM, Agent, Watcher, episode, vedette, write_config
+from agents import STREAM, Agent, Watcher, episode, service_manager, vedette, write_config
 from brokers import Mosquitto, free_port
 from bundles import install, make_bundle
 from spools import opened_spool
@@ -122,14 +121,10 @@ def test_systemd_is_told_when_the_agent_is_ready_and_when_it_stops(
     tmp_path: Path, broker: Mosquitto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(tmp_path / "state", make_bundle())
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(20)
-        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
-        with Agent(write_config(tmp_path, broker.url)) as agent:
-            assert manager.recv(1000).startswith(b"READY=1")
-            assert agent.stop() == 0
-            assert manager.recv(1000) == b"STOPPING=1"
+    with service_manager(tmp_path, monkeypatch) as manager, Agent(write_config(tmp_path, broker.url)) as agent:
+        assert manager.recv(1000).startswith(b"READY=1")
+        assert agent.stop() == 0
+        assert manager.recv(1000) == b"STOPPING=1"
 
 
 @pytest.mark.parametrize(

@@ -97,16 +97,17 @@ def is_subscribed(packet: Packet, protocol: int) -> bool:
 def make_connect(client_id: str, protocol: int, keepalive: int = 60) -> bytes:
     """A CONNECT of a client without a session."""
     properties = b"\0" if protocol == LEVEL_5 else b""
-    return _packet(CONNECT << 4, _text("MQTT") + bytes([protocol, 2]) + keepalive.to_bytes(2, "big") + properties + _text(client_id))
+    return framed(CONNECT << 4, _text("MQTT") + bytes([protocol, 2]) + keepalive.to_bytes(2, "big") + properties + _text(client_id))
 
 
 def make_publish(topic: str, payload: bytes, packet_id: int, protocol: int) -> bytes:
     """A PUBLISH of QoS 1."""
     properties = b"\0" if protocol == LEVEL_5 else b""
-    return _packet(PUBLISH << 4 | 2, _text(topic) + packet_id.to_bytes(2, "big") + properties + payload)
+    return framed(PUBLISH << 4 | 2, _text(topic) + packet_id.to_bytes(2, "big") + properties + payload)
 
 
-def _packet(first: int, body: bytes) -> bytes:
+def framed(first: int, body: bytes) -> bytes:
+    """A packet of these: its first byte, and what follows its length."""
     length, encoded = len(body), bytearray()
     while True:
         length, low = divmod(length, 128)
