@@ -15,7 +15,7 @@ import numpy as np
 from vedette.alerts import Alert, Judge, Judged, Model
 from vedette.config import Alerts
 from vedette.contract.devices import Devices
-from vedette.pipeline import Scored
+from vedette.stream import Scored
 
 LOWEST = 0.5
 """Below half of its threshold a model says little: no lower one is proposed."""

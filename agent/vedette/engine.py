@@ -17,8 +17,9 @@ from vedette.contract.errors import DiskError, SavedError
 from vedette.contract.readings import Message
 from vedette.journal import Durability, Journal, Past, Tick
 from vedette.outbox import Outbox
-from vedette.pipeline import Outcome, Scored
+from vedette.pipeline import Outcome
 from vedette.rollout import Rollout
+from vedette.stream import Scored
 
 log = logging.getLogger(__name__)
 

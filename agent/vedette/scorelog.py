@@ -8,7 +8,7 @@ from typing import IO, Self
 import msgspec
 
 from vedette.contract.errors import VedetteError
-from vedette.pipeline import Scored
+from vedette.stream import Scored
 
 
 class ScoreLog:

@@ -11,9 +11,10 @@ import msgspec
 import numpy as np
 
 from vedette.alerts import Alert, Judge
-from vedette.config import TrialLength
 from vedette.contract.readings import Message
-from vedette.pipeline import Outcome, Pipeline, Scored
+from vedette.phrases import TrialLength
+from vedette.pipeline import Outcome, Pipeline
+from vedette.stream import Scored
 
 MIN_WINDOWS = 50
 """Fewer say nothing of a distribution: a trial by the clock goes on until there are so many."""

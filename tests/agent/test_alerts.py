@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vedette.alerts import Alert, Model, ScoreJudge
-from vedette.config import Alerts, Rule
+from vedette.config import Alerts
 from vedette.contract.durations import Duration
+from vedette.phrases import Rule
 
 RULES = Alerts(raise_=Rule(2, 3), clear=Rule(2, 2), cooldown=Duration(100), update=Duration(30), critical=2.0)
 

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from judges import Bench, Reading
 from vedette.alerts import Alert, Finding
-from vedette.config import Alerts, Crowd, Rule
+from vedette.config import Alerts
 from vedette.contract.durations import Duration
+from vedette.phrases import Crowd, Rule
 
 RULES = Alerts(
     raise_=Rule(2, 3),

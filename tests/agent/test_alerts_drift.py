@@ -1,7 +1,8 @@
 import numpy as np
 
 from judges import Bench, Reading, told
-from vedette.config import Alerts, Rule
+from vedette.config import Alerts
+from vedette.phrases import Rule
 
 RULES = Alerts(raise_=Rule(3, 5), clear=Rule(5, 5))
 

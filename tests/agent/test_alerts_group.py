@@ -2,8 +2,9 @@ import pytest
 
 from judges import Bench, Reading
 from vedette.alerts import Alert
-from vedette.config import Alerts, Crowd, Rule
+from vedette.config import Alerts
 from vedette.contract.durations import Duration
+from vedette.phrases import Crowd, Rule
 
 RULES = Alerts(raise_=Rule(1, 1), clear=Rule(2, 2), drift_share=None, silent=Duration(60), group=Crowd.parse("4 within 30s"))
 

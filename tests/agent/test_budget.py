@@ -13,8 +13,9 @@ from agents import STREAM, vedette, write_config
 from bundles import install, make_bundle
 from vedette.alerts import Model, ScoreJudge
 from vedette.budget import LOWEST, Budget, ScoreHistory, Summary
-from vedette.config import Alerts, Rule
-from vedette.pipeline import Scored
+from vedette.config import Alerts
+from vedette.phrases import Rule
+from vedette.stream import Scored
 
 
 class Score(NamedTuple):

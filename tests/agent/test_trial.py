@@ -8,12 +8,13 @@ import numpy.typing as npt
 import pytest
 
 from bundles import TEMPERATURE, make_bundle
-from vedette.config import Config, TrialLength
+from vedette.config import Config
 from vedette.contract import bundle as bundles
 from vedette.contract.features import Rows
 from vedette.contract.readings import Message
 from vedette.contract.scores import Calibration, Scorer, Stage
 from vedette.contract.windows import WindowSpec
+from vedette.phrases import TrialLength
 from vedette.pipeline import Pipeline
 from vedette.trial import MIN_WINDOWS, Trial, Verdict
 

@@ -15,7 +15,7 @@ import msgspec
 
 from vedette.alerts.alert import MAX_NAMES, Alert, Kind, Origin, ended
 from vedette.alerts.finding import Finding
-from vedette.config import Crowd
+from vedette.phrases import Crowd
 
 LEAST_DEVICES = 3
 """Of a group whose size is given as a share."""

@@ -21,8 +21,9 @@ from vedette.contract.features import Rows
 from vedette.contract.payloads import PayloadSpec
 from vedette.contract.readings import Message
 from vedette.contract.scores import Runtime, Scorer
-from vedette.pipeline import Pipeline, StreamPipeline
+from vedette.pipeline import Pipeline
 from vedette.runtimes import load
+from vedette.stream import StreamPipeline
 
 BATCHES = (1, 32, 256)
 """In windows, for the models alone."""

@@ -15,12 +15,13 @@ from vedette.alerts import Alert
 from vedette.budget import Budget, ScoreHistory, Summary
 from vedette.commands import add_config, parser
 from vedette.comparison import SideBySide, compare
-from vedette.config import Config, TrialLength
+from vedette.config import Config
 from vedette.contract.bundle import Bundle, open_bundle, self_test
 from vedette.contract.documents import blaming
 from vedette.contract.errors import ConfigError
 from vedette.contract.readings import Message
 from vedette.contract.scores import Scorer
+from vedette.phrases import TrialLength
 from vedette.pipeline import Outcome, Pipeline
 from vedette.progress import Progress
 from vedette.proving import prove
