@@ -41,11 +41,11 @@ class Found(NamedTuple):
     alerts: int
 
 
-def weather(fault: DiskFault, folder: Path, python: str) -> Found:
-    """Take an agent through a fault of the disk that its state folder is on."""
+def weather(fault: DiskFault, folder: Path, python: str, comes_first: str = "memory") -> Found:
+    """Take an agent through a fault of the disk that its state folder is on, with `spool.failing` as it says."""
     faults: list[str] = []
     with Mosquitto(folder) as broker, Watcher(broker) as watcher:
-        config = write_config(folder, broker.url, stats_every="100ms", trial=False)
+        config = write_config(folder, broker.url, stats_every="100ms", trial=False, spool={"failing": comes_first})
         with Agent(config, python=python, prefix=fault.prefix, env=environment(fault)) as agent:
             watcher.wait_online()
             if not fault.from_start:
@@ -55,10 +55,12 @@ def weather(fault: DiskFault, folder: Path, python: str) -> Found:
                 said = watcher.wait(lambda: _disk(watcher))
                 if not said.startswith(fault.words):
                     faults.append(f'"{said}" does not begin with "{fault.words}"')
+                watcher.wait(lambda: _status(watcher).startswith(f"degraded: {fault.words}"))
             ended = time.monotonic()
             while _disk(watcher) is not None and time.monotonic() < ended + 4 * RECOVERED_S:
                 time.sleep(_RETRY_S)
             recovered_s = time.monotonic() - ended
+            watcher.wait(lambda: _status(watcher) == "online")
             _publish(watcher, "after")
             expected = {
                 (f"{part}-{number}", type_)
@@ -89,6 +91,10 @@ def _publish(watcher: Watcher, part: str) -> None:
 
 def _alerts(watcher: Watcher) -> set[tuple[str, str]]:
     return {(alert["payload"]["device"], alert["payload"]["type"]) for alert in watcher.alerts()}
+
+
+def _status(watcher: Watcher) -> str:
+    return (watcher.last("vedette/gw-1/status") or b"").decode()
 
 
 def _disk(watcher: Watcher) -> str | None:
