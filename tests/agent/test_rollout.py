@@ -71,7 +71,7 @@ def with_model(data: bytes, model: bytes) -> bytes:
 
 def test_a_swap_under_load_scores_every_reading_once_by_one_version_or_the_other(tmp_path: Path, broker: Mosquitto) -> None:
     install(tmp_path / "state", make_bundle(version="1.0.0", threshold=4.0))
-    config = write_config(tmp_path, broker.url, stats_every="200ms")
+    config = write_config(tmp_path, broker.url, stats_every="200ms", limits={"rate": None})  # one device sends it all
     with Watcher(broker) as watcher, Agent(config, "--scores", tmp_path / "scores.jsonl") as agent:
         watcher.wait_online()
         sent = [watcher.client.publish(TOPIC, json.dumps(reading), 1) for reading in readings(5000)]
