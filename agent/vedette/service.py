@@ -160,12 +160,13 @@ class Service:
             self._flush_due = now + (self._config.flush_every if self._config.durability == "periodic" else FLUSH_S)
             self._journal.flush()
         self._engine.keep()
-        self._connection.say(f"degraded: {self._database.failing}" if self._database.failing else "online")
+        degraded = self._database.failing or self._connection.refusing
+        self._connection.say(f"degraded: {degraded}" if degraded else "online")
 
     def _finish(self, timeout_s: float = 5.0) -> None:
         """Score what has arrived, give the broker a moment to take the last alerts, and save what is known."""
         deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline and (len(self._inbox) or (self._connection.connected and len(self._outbox))):
+        while time.monotonic() < deadline and (len(self._inbox) or (self._connection.connected and self._outbox.busy)):
             self._turn(0.01)
         self._publish_stats()
         self._connection.stop()

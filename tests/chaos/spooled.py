@@ -44,9 +44,9 @@ class GoneBroker:
         self.most_in_flight = max(self.most_in_flight, len(self._unacknowledged))
         return len(self.payloads)
 
-    def take_delivered(self) -> list[int]:
-        """Some of the oldest."""
-        return [self._unacknowledged.popleft() for _ in range(self._rng.randint(0, len(self._unacknowledged)))]
+    def take_answers(self) -> list[tuple[int, bool]]:
+        """That it took some of the oldest."""
+        return [(self._unacknowledged.popleft(), True) for _ in range(self._rng.randint(0, len(self._unacknowledged)))]
 
 
 class Fleet:
