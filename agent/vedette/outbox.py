@@ -5,6 +5,7 @@ from typing import Protocol
 
 import msgspec
 
+from vedette import cloudevents
 from vedette.alerts import Alert
 from vedette.contract.errors import DiskError
 from vedette.database import Database
@@ -30,7 +31,9 @@ class Publisher(Protocol):
     def connected(self) -> bool:
         """Whether the broker has accepted it."""
 
-    def publish(self, topic: str, payload: bytes | str, *, qos: int = 0, retain: bool = False) -> int | None:
+    def publish(
+        self, topic: str, payload: bytes | str, *, qos: int = 0, retain: bool = False, event: Sequence[tuple[str, str]] = ()
+    ) -> int | None:
         """Publish; the message's id, or None if it was not sent."""
 
     def take_delivered(self) -> list[int]:
@@ -65,6 +68,12 @@ class Outbox:
         """Alerts as the spool takes them."""
         return [Outgoing(self._topics.alert(a.stream, a.device), msgspec.json.encode(a), a.id, a.type) for a in alerts]
 
+    def open_alerts(self) -> list[Alert]:
+        """The last message of every episode of which a `new` was told and no `end`, but for those that another version wrote in a way that
+        this one cannot read.
+        """
+        return [alert for found in self.spool.open_episodes() if (alert := _alert(found)) is not None]
+
     def deliver(self, now: float) -> None:
         """Send what may be sent, and forget what was acknowledged. Never waits but for the disk.
 
@@ -96,8 +105,15 @@ class Outbox:
             self._rewinds = self.spool.rewinds
             waiting = self.spool.after(0, room, set(self._in_flight.values()))
         for alert in waiting:
-            mid = self._connection.publish(alert.topic, alert.payload, qos=1)
+            mid = self._connection.publish(alert.topic, alert.payload, qos=1, event=cloudevents.attributes(alert.payload))
             if mid is None:
                 return
             self._in_flight[mid] = alert.number
             self._last_sent = alert.number
+
+
+def _alert(found: bytes) -> Alert | None:
+    try:
+        return msgspec.json.decode(found, type=Alert)
+    except msgspec.MsgspecError:
+        return None
