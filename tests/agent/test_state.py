@@ -26,7 +26,8 @@ def shown(watcher: Watcher, device: str = "f-1", stream: str = "fridges") -> dic
 
 def alert_of(watcher: Watcher, device: str = "f-1") -> str | None:
     """The alert that a device's state shows."""
-    return (shown(watcher, device) or {"alert": None})["alert"]
+    state = shown(watcher, device)
+    return str(state["alert"]) if state and state["alert"] else None
 
 
 def test_a_state_says_what_its_alert_is_about(tmp_path: Path, broker: Mosquitto) -> None:
