@@ -190,6 +190,24 @@ class Updates(Struct, frozen=True):
         check_repository(self.repository)
 
 
+class HomeAssistant(Struct, frozen=True):
+    """Home Assistant is told of every device, by MQTT discovery. Where this is configured, even as `{}`, it is.
+
+    Attributes:
+        prefix: Its discovery prefix.
+        birth: Where it says `online` when it has started; it is told of every device again then.
+        gone_after: A device that is not heard of for so long, while the agent can hear, is removed; null for never.
+    """
+
+    prefix: TopicPrefix = "homeassistant"
+    birth: TopicPrefix = "homeassistant/status"
+    gone_after: Duration | None = Duration(7 * 86400)
+
+    def __post_init__(self) -> None:
+        if self.gone_after is not None and not self.gone_after:
+            raise ValueError("gone_after: expected more than 0, or null for never, got 0")
+
+
 def check_repository(repository: str) -> None:
     """See that a repository is named in a way that can be followed.
 
@@ -217,6 +235,7 @@ class Config(Struct, frozen=True):
         flush_every: With `periodic`, how often what arrived goes to disk.
         trial: How long a new model is tried beside the one that is live before it takes its place.
         state_every: A device's state is published at most this often; 0 turns it off.
+        home_assistant: How Home Assistant is told of devices; without it, it is not.
     """
 
     gateway: Word
@@ -233,6 +252,7 @@ class Config(Struct, frozen=True):
     state_dir: str = msgspec.field(default_factory=lambda: os.environ.get("STATE_DIRECTORY", "/var/lib/vedette"))
     state_every: Duration = Duration(10)
     stats_every: Duration = Duration(30)
+    home_assistant: HomeAssistant | None = None
 
     def alerts_of(self, stream: Stream) -> Alerts:
         """A stream's rules."""
@@ -252,7 +272,8 @@ class Config(Struct, frozen=True):
         for stream in self.streams:
             subscription = stream.filter.subscription
             qos[subscription] = max(stream.qos, qos.get(subscription, 0))
-        return [*qos.items(), *((topic, 1) for topic in self.announcements)]
+        aside = [*self.announcements, *([self.home_assistant.birth] if self.home_assistant else [])]
+        return [*qos.items(), *((topic, 1) for topic in aside)]
 
     def __post_init__(self) -> None:
         names = [stream.name for stream in self.streams]
@@ -260,6 +281,8 @@ class Config(Struct, frozen=True):
             raise ValueError("streams: at least one is needed")
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(f'streams: the name "{min(twice)}" stands twice')
+        if self.home_assistant and not self.state_every:
+            raise ValueError("home_assistant: it shows devices' states: set state_every to more than 0, such as 10s")
 
 
 def load(path: Path) -> Config:

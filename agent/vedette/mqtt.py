@@ -19,6 +19,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from vedette import cloudevents
 from vedette.broker import Broker
 from vedette.contract.errors import ConfigError
 from vedette.network import CONNECT_TIMEOUT_S, Client, DialledClient, Network, OnBurst
@@ -140,15 +141,25 @@ class Connection:
         self._network.revive()
         return self._network.lives(time.monotonic())
 
-    def publish(self, topic: str, payload: bytes | str, *, qos: int = 0, retain: bool = False) -> int | None:
+    def publish(
+        self, topic: str, payload: bytes | str, *, qos: int = 0, retain: bool = False, event: Sequence[tuple[str, str]] = ()
+    ) -> int | None:
         """Publish, if connected.
+
+        Args:
+            topic: Where to.
+            payload: What.
+            qos: At most once, or at least once.
+            retain: Whether the broker is to keep it.
+            event: Attributes of the CloudEvent that a JSON payload is; MQTT 3.1.1 has no place for them.
 
         Returns:
             The message's id, which `take_answers` gives back once the broker has answered; None if it was not sent.
         """
         if not self._client.is_connected():
             return None
-        info = self._client.publish(topic, payload, qos=qos, retain=retain)
+        properties = _event_properties(event) if event and self._broker.protocol == 5 else None
+        info = self._client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
         # Any other code means that paho has queued it and will send it by itself.
         if info.rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
             return None
@@ -282,6 +293,14 @@ class Connection:
             protocol=PROTOCOLS[self._broker.protocol],
             **more,
         )
+
+
+def _event_properties(event: Sequence[tuple[str, str]]) -> Any:
+    found = _properties(PacketTypes.PUBLISH)
+    found.UserProperty = list(event)
+    found.ContentType = cloudevents.CONTENT_TYPE
+    found.PayloadFormatIndicator = 1  # UTF-8
+    return found
 
 
 def log_in(client: DialledClient, broker: Broker) -> ssl.SSLContext | None:

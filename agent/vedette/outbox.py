@@ -10,6 +10,7 @@ from typing import Protocol
 
 import msgspec
 
+from vedette import cloudevents
 from vedette.alerts import Alert
 from vedette.contract.errors import DiskError
 from vedette.database import Database
@@ -39,7 +40,9 @@ class Publisher(Protocol):
     def connected(self) -> bool:
         """Whether the broker has accepted it."""
 
-    def publish(self, topic: str, payload: bytes | str, *, qos: int = 0, retain: bool = False) -> int | None:
+    def publish(
+        self, topic: str, payload: bytes | str, *, qos: int = 0, retain: bool = False, event: Sequence[tuple[str, str]] = ()
+    ) -> int | None:
         """Publish; the message's id, or None if it was not sent."""
 
     def take_answers(self) -> Sequence[tuple[int, bool]]:
@@ -83,6 +86,12 @@ class Outbox:
     def outgoing(self, alerts: Sequence[Alert]) -> list[Outgoing]:
         """Alerts as the spool takes them."""
         return [Outgoing(self._topics.alert(a.stream, a.device), msgspec.json.encode(a), a.id, a.type) for a in alerts]
+
+    def open_alerts(self) -> list[Alert]:
+        """The last message of every episode of which a `new` was told and no `end`, but for those that another version wrote in a way that
+        this one cannot read.
+        """
+        return [alert for found in self.spool.open_episodes() if (alert := _alert(found)) is not None]
 
     def deliver(self, now: float) -> None:
         """Send what may be sent, and forget what was acknowledged. Never waits but for the disk.
@@ -153,10 +162,17 @@ class Outbox:
             self._rewinds = self.spool.rewinds
             waiting = self.spool.after(0, room, besides, self._may_go)
         for alert in waiting:
-            mid = self._connection.publish(alert.topic, alert.payload, qos=1)
+            mid = self._connection.publish(alert.topic, alert.payload, qos=1, event=cloudevents.attributes(alert.payload))
             if mid is None:
                 return
             self._in_flight[mid] = alert
             self._last_sent = alert.number
         if len(waiting) < room:
             self._last_sent = newest  # past those that may not go
+
+
+def _alert(found: bytes) -> Alert | None:
+    try:
+        return msgspec.json.decode(found, type=Alert)
+    except msgspec.MsgspecError:
+        return None

@@ -98,8 +98,8 @@ class AgentTopics:
         return f"{self.root}/alerts/{stream}" + (f"/{escape(device)}" if device else "")
 
     def state(self, stream: str, device: str) -> str:
-        """Where a device's present score is retained."""
-        return f"{self.root}/state/{stream}/{escape(device)}"
+        """Where a device's present score is retained; what is so of the stream as a whole, whose device is empty, one level up."""
+        return f"{self.root}/state/{stream}" + (f"/{escape(device)}" if device else "")
 
 
 def announcement(prefix: str, model: str) -> str:
