@@ -154,6 +154,11 @@ class Connection:
         """Whether the broker has accepted the connection."""
         return self._client.is_connected()
 
+    @property
+    def trouble(self) -> str | None:
+        """What was said last of a broker that is away or refuses something; None while all is well."""
+        return self._said
+
     def stop(self, timeout_s: float = 5.0) -> None:
         """Say `offline`, disconnect and end the network's thread."""
         if self._status_topic is not None and self._client.is_connected():
@@ -339,6 +344,15 @@ def _run_once(
         client.loop_stop()
     if fault:
         raise BrokerError(f"broker: {broker.url} {fault}")
+
+
+def check_login(broker: Broker) -> None:
+    """See that the credentials can be read and used, without a connection.
+
+    Raises:
+        ConfigError: a file cannot be read, or is not what it should be.
+    """
+    log_in(paho.Client(CallbackAPIVersion.VERSION2), broker)
 
 
 def log_in(client: paho.Client, broker: Broker) -> None:
