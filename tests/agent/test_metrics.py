@@ -3,6 +3,8 @@
 import json
 import re
 import socket
+import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -71,7 +73,7 @@ def test_an_address_that_others_can_reach_is_refused(tmp_path: Path, listen: obj
     assert str(raised.value) == f"{expected}{listen!r}"
 
 
-def test_all_that_the_dashboard_shows_is_there(tmp_path: Path, broker: Mosquitto) -> None:
+def test_all_that_dashboard_and_page_name_is_there(tmp_path: Path, broker: Mosquitto) -> None:
     install(tmp_path / "state", make_bundle())
     port = free_port()
     config = write_config(tmp_path, broker.url, stats_every="200ms", metrics={"listen": f"127.0.0.1:{port}"})
@@ -79,8 +81,16 @@ def test_all_that_the_dashboard_shows_is_there(tmp_path: Path, broker: Mosquitto
         watcher.wait_online()
         watcher.wait(lambda: ("vedette_messages_total", "fridges") in scrape(port))
         names = {name for name, *_ in scrape(port)}
+    page = set(re.findall(r"`(vedette_[a-z_]+)`", (DASHBOARD.parents[1] / "docs" / "operations.md").read_text()))
+    assert page - {"vedette_partial_total"} == {name for name in names if name.startswith("vedette_")}, "the page lists all that there is"
     asked = queries(json.loads(DASHBOARD.read_text()))
     assert asked and asked <= names, f"not exported: {sorted(asked - names)}"
+
+
+def test_who_wants_no_metrics_does_not_pay_for_them() -> None:
+    program = "import sys, vedette.commands.run; print(*sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert "vedette.lifetime" in loaded and not set(loaded) & {"prometheus_client", "wsgiref", "http.server", "vedette.metrics"}
 
 
 def queries(dashboard: dict[str, Any]) -> set[str]:

@@ -2,14 +2,15 @@
 
 import json
 import signal
+import socket
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agents import STREAM, Agent, Watcher, episode, service_manager, write_config
-from brokers import Mosquitto
+from agents import STREAM, Agent, Reader, Watcher, episode, service_manager, write_config
+from brokers import Mosquitto, free_port
 from bundles import install, make_bundle
 from vedette.contract.windows import WindowSpec
 
@@ -21,37 +22,6 @@ WARM = [4.0, 10.0, 10.0, 10.0]
 
 def configured(folder: Path, broker: Mosquitto, /, **changes: Any) -> Path:
     return write_config(folder, broker.url, stats_every="200ms", **changes)
-
-
-class Reader:
-    """Reads what an agent logs, while it runs."""
-
-    def __init__(self, agent: Agent) -> None:
-        self._lines: list[str] = []
-        self._said = threading.Condition()
-        assert agent.process.stderr
-        self._stderr, agent.process.stderr = agent.process.stderr, None
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    def _read(self) -> None:
-        for line in self._stderr:
-            with self._said:
-                self._lines.append(line)
-                self._said.notify_all()
-
-    def wait(self, words: str, times: int = 1) -> None:
-        """Wait until so many lines have the words."""
-        with self._said:
-            found = self._said.wait_for(lambda: self.count(words) >= times, 30)
-        assert found, f"{words!r} was not said {times} times: {self._lines}"
-
-    def count(self, words: str) -> int:
-        return sum(words in line for line in self._lines)
-
-    def lines(self) -> list[str]:
-        self._thread.join(30)
-        return self._lines
 
 
 def hang_up(agent: Agent) -> None:
@@ -190,3 +160,24 @@ def test_reloads_while_one_is_under_way_or_the_agent_stops_do_no_harm(tmp_path: 
         assert not said.count("Traceback")
     record = json.loads((tmp_path / "state" / "models" / "fridge" / "record.json").read_text())
     assert record["live"]["starts"] == 0 and record["live"]["version"] == "1.0.0"
+
+
+def test_a_reload_begins_moves_and_ends_metrics(tmp_path: Path, broker: Mosquitto) -> None:
+    install(tmp_path / "state", make_bundle())
+    one, two = free_port(), free_port()
+    config = configured(tmp_path, broker)
+    with Watcher(broker) as watcher, Agent(config) as agent:
+        said = Reader(agent)
+        watcher.wait_online()
+        for times, port in enumerate((one, one, two, None), start=2):
+            configured(tmp_path, broker, **({"metrics": {"listen": f"127.0.0.1:{port}"}} if port else {}))
+            hang_up(agent)
+            said.wait("connected", times)
+            assert {answers(one), answers(two)} == ({True, False} if port else {False})
+            assert port is None or answers(port)
+        assert agent.stop() == 0
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from agents import STREAM, Agent, Watcher, episode, vedette, write_config
+from agents import STREAM, Agent, Reader, Watcher, episode, vedette, write_config
 from brokers import Mosquitto, free_port
 from bundles import install, make_bundle
 
@@ -72,7 +72,10 @@ def test_an_agent_that_was_killed_or_stands_still_is_not_taken_for_one_that_runs
         wait_told(config, lambda found: found["running"])
         agent.process.send_signal(signal.SIGSTOP)
         found = wait_told(config, lambda found: not found["running"])
-        assert found["answer"].startswith("does not answer since ") and f"process {agent.process.pid} is there" in found["answer"]
+        assert (
+            found["answer"].startswith("does not answer since ")
+            and f"process {agent.process.pid} is there, but stands still" in found["answer"]
+        )
         agent.process.send_signal(signal.SIGCONT)
         wait_told(config, lambda found: found["running"])
         agent.process.kill()
@@ -105,3 +108,19 @@ def test_a_stream_that_was_never_heard_of_is_a_line_of_noughts(tmp_path: Path, b
             line for line in vedette("status", "-c", config).stdout.splitlines() if line.startswith(("stream ", "fridges", "a-longer"))
         ]
         assert {row.index("none") for row in rows} == {head.index("open alerts")}, "the columns stand below one another"
+
+
+def test_readings_that_find_no_room_are_degraded_while_it_lasts(tmp_path: Path, broker: Mosquitto) -> None:
+    install(tmp_path / "state", make_bundle())
+    config = write_config(tmp_path, broker.url, stats_every="200ms", limits={"queue": 1})
+    with Watcher(broker) as watcher, Agent(config) as agent:
+        said = Reader(agent)
+        watcher.wait_online()
+        deadline = time.monotonic() + 60
+        while not said.count("readings are dropped: more arrive than can be scored"):
+            watcher.publish(TOPIC, *episode([4.0] * 2000), qos=0)
+            assert time.monotonic() < deadline
+        said.wait("readings are no longer dropped")
+        assert agent.stop() == 0
+        stats = json.loads(watcher.last("vedette/gw-1/stats") or b"")
+        assert stats["dropped"] > 0

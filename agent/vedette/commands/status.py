@@ -60,7 +60,8 @@ def _answer(report: Report | None, now: float) -> str | None:
             f"not running: process {report.pid} ended without a word after {_when(report.written)}; its last lines: journalctl -u vedette"
         )
     if report.is_late(now):
-        return f"does not answer since {_when(report.written)}, though process {report.pid} is there; see journalctl -u vedette"
+        why = f"process {report.pid} is there, but stands still, or has no disk for its report"
+        return f"does not answer since {_when(report.written)}: {why}; see journalctl -u vedette"
     return None
 
 
