@@ -58,7 +58,7 @@ def ask(interpreter: list[str], status: str, state: dict[str, Any], key: tuple[s
 
 
 def test_a_device_that_is_well(interpreter: list[str]) -> None:
-    attributes = {"alert": None, "kind": None, "severity": None, "started": None, "explanation": []}
+    attributes: dict[str, Any] = {"alert": None, "kind": None, "severity": None, "started": None, "explanation": []}
     assert ask(interpreter, "online", CALM, DEVICE) == {
         "problem": {"value_template": "OFF", "json_attributes_template": attributes, "availability_template": "online"},
         "score": {"value_template": "0.42", "availability_template": "online"},
