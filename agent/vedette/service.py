@@ -136,6 +136,11 @@ class Service:
             self._finish()
         return successor
 
+    @property
+    def failing(self) -> str | None:
+        """Why the disk cannot be used: what only memory holds would end with this service."""
+        return self._database.failing
+
     def stop(self) -> None:
         """Let `run` return soon. May be called by a signal handler or another thread."""
         self._stop.set()
