@@ -160,7 +160,10 @@ class Lifetime:
         self._report.write(report)
         if self._scrapes:
             self._scrapes.report = report
-        if self._status != (status := f"degraded: {degraded[0]}" if degraded else _WELL):
+        status = (
+            " ".join(f"degraded: {degraded[0]}".split()) if degraded else _WELL
+        )  # in one line: the next would be another word to systemd
+        if self._status != status:
             self._status = status
             self._manager.notify(f"STATUS={status}")
 

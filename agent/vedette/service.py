@@ -115,8 +115,7 @@ class Service:
         """
         successor = None
         with ExitStack() as stack:
-            if set_aside := self._database.open():
-                log.error("%s", set_aside)
+            self._database.open()
             stack.callback(self._database.close)
             self._outbox.deliver(math.inf)
             self._engine.resume()
