@@ -59,6 +59,7 @@ def main() -> int:
     configure()
     start_hardened()
     detect()
+    reload()
     update()
     restart_what_was_killed()
     restart_what_hangs()
@@ -145,7 +146,7 @@ def configure() -> None:
     secret = Path("/etc/vedette/credentials/password")
     secret.touch(0o600)
     secret.write_text(PASSWORDS["vedette"] + "\n")
-    (bundle,) = SHARED.glob("*.vedette")
+    (bundle,) = SHARED.glob("cold-chain-*.vedette")
     ok("root installs a model", True, run("vedette", "model", "install", bundle).strip())
     foreign = run("find", "/var/lib/vedette", "!", "-user", "vedette")
     ok("what root installed is the agent's", not foreign, foreign)
@@ -215,6 +216,20 @@ def detect() -> None:
         ok("telemetry goes in and alerts come out", bool(found), f"{len(telemetry)} readings; {found[0]['type']} {found[0]['explanation']}")
 
 
+def reload() -> None:
+    """A second stream, whose model is for the other runtime, is scored after `systemctl reload`."""
+    run("vedette", "model", "install", SHARED / "fridge-1.0.0.vedette")
+    stream = "  - {name: temperatures, topic: 'plant/+/fridge/{device}/telemetry', model: fridge, payload: {time: {field: ts, unit: s}}}"
+    edit(r"^# alerts:", f"{stream}\n# alerts:", count=1)
+    pid = show("MainPID")
+    run("systemctl", "reload", "vedette")
+    with watching() as watcher:
+        until("the new stream is in the statistics", lambda: "temperatures" in watcher.last("/stats"))
+        feed(day(2))
+        told = until("both runtimes score", lambda: watcher.scored("temperatures") and watcher.last("/stats"))
+    ok("systemctl reload takes a new stream, and ONNX Runtime scores it in the same process", show("MainPID") == pid, told[:200])
+
+
 def update() -> None:
     """A signed model, fetched by vedette-update.service in its own sandbox, goes live in the running agent."""
     run("install", "-m", "644", SHARED / "root.json", "/etc/vedette/root.json")
@@ -238,7 +253,7 @@ def restart_what_was_killed() -> None:
     os.kill(int(killed), signal.SIGKILL)
     until("it runs again", lambda: status("is-active") == "active" and show("MainPID") not in {killed, "0"})
     results["restart after kill -9"] = time.monotonic() - began
-    ok("kill -9: systemd starts it again, and it detects", detects(2), f"after {results['restart after kill -9']:.1f} s")
+    ok("kill -9: systemd starts it again, and it detects", detects(3), f"after {results['restart after kill -9']:.1f} s")
 
 
 def restart_what_hangs() -> None:
@@ -252,7 +267,7 @@ def restart_what_hangs() -> None:
     said = journal()
     ok(
         "a hung worker: the watchdog restarts it, and it detects",
-        "Watchdog timeout" in said and detects(3),
+        "Watchdog timeout" in said and detects(4),
         f"after {results['restart after a hang']:.0f} s",
     )
 
@@ -266,7 +281,7 @@ def upgrade() -> None:
     ok("an upgrade asks and preaches nothing", "vedette is installed" not in said and "conffile" not in said, last(said))
     until("the new version runs", lambda: status("is-active") == "active" and show("MainPID") not in {pid, "0"})
     kept = CONFIG.read_text().endswith("# the operator's own line\n") and run("vedette", "model", "list") == models
-    ok("an upgrade keeps configuration and state, and restarts what ran", kept and detects(4), models.strip())
+    ok("an upgrade keeps configuration and state, and restarts what ran", kept and detects(5), models.strip())
     wrong = run("stat", "-c", "%a %U:%G", CONFIG).strip()
     ok("and whose they are", wrong == "640 root:vedette", wrong)
 
@@ -480,10 +495,10 @@ class Watcher:
         """Wait until the agent is at work: its stats say so after its start."""
         until("the agent is online", lambda: self.last("/status") == "online" and self.last("/stats"))
 
-    def scored(self) -> int:
-        """Readings that the agent has done with."""
+    def scored(self, stream: str = "fridges") -> int:
+        """Readings of a stream that the agent has done with."""
         stats = self.last("/stats")
-        counters: dict[str, int] = json.loads(stats)["streams"]["fridges"] if stats else {}
+        counters: dict[str, int] = json.loads(stats)["streams"].get(stream, {}) if stats else {}
         return sum(counters.get(name, 0) for name in ("scored", "waiting", "late", "repeated"))
 
     def alerts(self, device: str) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ import msgspec
 
 from bench import figures, machine
 from bench.figures import Figures, Line, Row
+from bundles import make_bundle
 from publishers import Publisher
 from vedette import __version__
 from vedette.contract import bundle as bundles
@@ -203,13 +204,15 @@ def _architecture() -> str:
 
 
 def _deliver(shared: Path) -> None:
-    """What the machine is to be given: the steps, a model by hand, the next one signed, and days of telemetry with a fault each."""
+    """What the machine is to be given: the steps, models by hand, the next ones signed, and days of telemetry with a fault each."""
     shutil.copy(INSIDE, shared)
     shutil.copy(BUNDLE, shared)
     demo = bundles.open_bundle(BUNDLE)
     publisher = Publisher(shared)
     files = bundles.with_golden(demo.files, demo.golden_windows, demo.golden_scores)
-    publisher.publish(bundles.write(msgspec.structs.replace(demo.manifest, version="1.1.0"), files), now=datetime.now(UTC))
+    signed = bundles.write(msgspec.structs.replace(demo.manifest, version="1.1.0"), files)
+    publisher.publish(signed, make_bundle(version="1.1.0"), now=datetime.now(UTC))
+    (shared / "fridge-1.0.0.vedette").write_bytes(make_bundle())
     shutil.move(publisher.keys / "root.json", shared / "root.json")
     shutil.rmtree(publisher.keys)
     for number in range(1, 6):
