@@ -6,6 +6,7 @@ import queue
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -82,6 +83,39 @@ class Agent:
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
             self.stop()
+
+
+class Reader:
+    """Reads what an agent logs, while it runs."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._lines: list[str] = []
+        self._said = threading.Condition()
+        assert agent.process.stderr
+        self._stderr, agent.process.stderr = agent.process.stderr, None
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        for line in self._stderr:
+            with self._said:
+                self._lines.append(line)
+                self._said.notify_all()
+
+    def wait(self, words: str, times: int = 1) -> None:
+        """Wait until so many lines have the words."""
+        with self._said:
+            found = self._said.wait_for(lambda: self.count(words) >= times, 30)
+        assert found, f"{words!r} was not said {times} times: {self._lines}"
+
+    def count(self, words: str) -> int:
+        """How many lines so far have the words."""
+        return sum(words in line for line in self._lines)
+
+    def lines(self) -> list[str]:
+        """All lines, once the agent has ended."""
+        self._thread.join(30)
+        return self._lines
 
 
 @contextlib.contextmanager

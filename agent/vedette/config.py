@@ -15,7 +15,7 @@ from vedette.contract import documents
 from vedette.contract.durations import Duration, Size
 from vedette.contract.manifest import Name
 from vedette.contract.payloads.spec import PRESETS, PayloadSpec
-from vedette.phrases import Crowd, Rule, TrialLength
+from vedette.phrases import Crowd, Loopback, Rule, TrialLength
 from vedette.topics import TopicFilter, announcement
 
 Word = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
@@ -208,6 +208,11 @@ class HomeAssistant(Struct, frozen=True):
             raise ValueError("gone_after: expected more than 0, or null for never, got 0")
 
 
+def default_state_dir() -> str:
+    """Systemd's StateDirectory, or what that is for the service."""
+    return os.environ.get("STATE_DIRECTORY", "/var/lib/vedette")
+
+
 def check_repository(repository: str) -> None:
     """See that a repository is named in a way that can be followed.
 
@@ -222,6 +227,16 @@ def check_repository(repository: str) -> None:
         raise ValueError(f'repository: must not hold a user, a password, ? or #, got "{without_password(repository)}"')
 
 
+class Metrics(Struct, frozen=True):
+    """Where Prometheus may scrape the agent.
+
+    Attributes:
+        listen: On this machine only: there is neither a password nor TLS.
+    """
+
+    listen: Loopback = Loopback("127.0.0.1", 9464)
+
+
 class Config(Struct, frozen=True):
     """agent.yaml.
 
@@ -230,6 +245,7 @@ class Config(Struct, frozen=True):
         prefix: What the agent's own topics start with.
         state_dir: Where bundles and undelivered alerts are kept; under systemd its StateDirectory.
         updates: Where signed bundles come from; without it bundles are installed by hand, signed or not.
+        metrics: Where Prometheus may scrape the agent; without it nothing listens.
         durability: What survives a sudden end beside alerts, which always do. `full`: every reading, on disk before it is acknowledged.
             `periodic`: all but the readings of the last `flush_every`. `memory`: only what an orderly end saves.
         flush_every: With `periodic`, how often what arrived goes to disk.
@@ -245,11 +261,12 @@ class Config(Struct, frozen=True):
     limits: Limits = Limits()
     spool: SpoolLimits = SpoolLimits()
     updates: Updates | None = None
+    metrics: Metrics | None = None
     durability: Literal["full", "periodic", "memory"] = "full"
     flush_every: Duration = Duration(10)
     trial: TrialLength = TrialLength(seconds=600)
     prefix: TopicPrefix = "vedette"
-    state_dir: str = msgspec.field(default_factory=lambda: os.environ.get("STATE_DIRECTORY", "/var/lib/vedette"))
+    state_dir: str = msgspec.field(default_factory=default_state_dir)
     state_every: Duration = Duration(10)
     stats_every: Duration = Duration(30)
     home_assistant: HomeAssistant | None = None

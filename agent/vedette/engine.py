@@ -14,6 +14,7 @@ from vedette.contract import saved
 from vedette.contract.errors import DiskError, SavedError
 from vedette.contract.readings import Message
 from vedette.journal import Durability, Journal, Past, Tick
+from vedette.logs import Faults
 from vedette.outbox import Outbox
 from vedette.pipeline import Outcome
 from vedette.rollout import Rollout
@@ -52,6 +53,7 @@ class Engine:
         self._blank = self._state()
         self._state_bytes = 0
         self._spent_s = 0.0
+        self._known, self._told = Faults(), Faults()
         self.number = self.crashed = 0
 
     def resume(self) -> None:
@@ -74,8 +76,9 @@ class Engine:
         began = time.monotonic()
         try:
             outcome = self._rollout.process(messages)
-        except Exception:  # because whatever it is, all other devices have to be watched on
-            log.exception("%d messages brought the pipeline down; it begins anew, and takes them one by one", len(messages))
+        except Exception as error:
+            if self._known.is_new(error):
+                log.exception("%d messages brought the pipeline down; it begins anew, and takes them one by one", len(messages))
             outcome = self._process_singly(messages)
         self.number += len(messages)
         self._spent_s += time.monotonic() - began
@@ -178,9 +181,11 @@ class Engine:
         """Score one message, or leave it out if that brings the pipeline down."""
         try:
             return self._rollout.pipeline.process(messages)
-        except Exception:  # because all others have to be watched on
-            log.exception("a message on %.200r brought the pipeline down; it is left out", messages[0].topic)
+        except Exception as error:
             self.crashed += 1
+            if self._told.is_new(error):
+                what = "a message on %.200r brought the pipeline down; it is left out, as all like it will be (crashed in the stats)"
+                log.exception(what, messages[0].topic)
             return Outcome([], [])
 
     def _process_singly(self, messages: Sequence[Message]) -> Outcome:

@@ -204,6 +204,11 @@ class Connection:
         """Whether the broker has accepted the connection."""
         return self._client.is_connected()
 
+    @property
+    def trouble(self) -> str | None:
+        """What was said last of a broker that is away or refuses something; None while all is well."""
+        return self._said
+
     def stop(self, timeout_s: float = 5.0) -> None:
         """Say `offline`, disconnect and end the network's thread."""
         if self._status_topic is not None and self._client.is_connected():
@@ -301,6 +306,17 @@ def _event_properties(event: Sequence[tuple[str, str]]) -> Any:
     found.ContentType = cloudevents.CONTENT_TYPE
     found.PayloadFormatIndicator = 1  # UTF-8
     return found
+
+
+def check_login(broker: Broker) -> None:
+    """See that the credentials can be read and used, without a connection.
+
+    Raises:
+        ConfigError: a file cannot be read, or is not what it should be.
+    """
+    if broker.username:
+        _read_password(broker)
+    tls_context(broker)
 
 
 def log_in(client: DialledClient, broker: Broker) -> ssl.SSLContext | None:

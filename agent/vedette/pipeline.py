@@ -4,7 +4,6 @@ Rules this module keeps: no I/O and no clock; what one stream sends never stops 
 """
 
 import functools
-import logging
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -24,8 +23,6 @@ from vedette.contract.readings import Decoder, Message, PayloadLimits
 from vedette.contract.scores import RawScores, Scorer
 from vedette.detector import Detector, Windowed
 from vedette.stream import Course, Scored, StreamPipeline
-
-log = logging.getLogger(__name__)
 
 
 class Outcome(NamedTuple):
@@ -67,11 +64,12 @@ def _score_together(runs: Sequence[_Run]) -> None:
             for run in runs:
                 _score_together([run])
             return
-        log.warning("stream %s: a batch could not be scored: %s", runs[0].stream.name, error)
+        runs[0].stream.say_scoring(str(error))
         runs[0].go_on(None)
         return
     ends = np.cumsum([len(windows) for windows in waiting])
     for run, part in zip(runs, np.split(raw, ends[:-1]), strict=True):
+        run.stream.say_scoring(None)
         run.go_on(part)
 
 

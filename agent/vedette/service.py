@@ -2,14 +2,13 @@
 
 import logging
 import math
-import os
 import random
-import signal
 import threading
 import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -18,7 +17,7 @@ from vedette.contract.readings import Message
 from vedette.database import Database
 from vedette.engine import MAX_BATCH, Engine, ScoreSink
 from vedette.following import Follower
-from vedette.health import ServiceManager, resident_bytes
+from vedette.health import ServiceManager
 from vedette.inbox import Inbox
 from vedette.intake import Intake
 from vedette.journal import Journal
@@ -28,6 +27,7 @@ from vedette.pipeline import Outcome
 from vedette.retained import Retained
 from vedette.rollout import Rollout
 from vedette.spool import Spool
+from vedette.standing import Standing
 from vedette.state import StateBoard
 from vedette.store import Store
 from vedette.topics import AgentTopics
@@ -51,21 +51,29 @@ SURELY_KEEPALIVES = 3
 MAX_FAULTS = 10
 """So many turns in a row that fail, and the service manager has to begin everything anew."""
 
+Tell = Callable[[dict[str, Any], Sequence[str]], None]
+"""Is told the stats, and what is degraded and what to do, the worst first."""
+
 
 class Service:
-    """One agent.
+    """One agent, with one configuration.
 
     Args:
         config: Valid.
         config_file: Where it was read from, for updates that the agent starts.
+        manager: systemd, or nobody.
+        tell: Is told how the agent stands, every so often and when that changes.
+        again: An agent runs already, and this one is to take its place.
         on_scores: Is given every score, in order: `--scores` writes them to a file.
 
     Raises:
         ConfigError: a model or the state folder is not there.
     """
 
-    def __init__(self, config: Config, config_file: Path, on_scores: ScoreSink | None = None) -> None:
-        self._config = config
+    def __init__(
+        self, config: Config, config_file: Path, manager: ServiceManager, tell: Tell, on_scores: ScoreSink | None, *, again: bool = False
+    ) -> None:
+        self._config, self._manager, self._tell = config, manager, tell
         self._topics = AgentTopics(config.prefix, config.gateway)
         self._inbox = Inbox(config.limits.queue, patience_s=config.broker.keepalive / 2)
         store = Store(Path(config.state_dir), signed_only=config.updates is not None)
@@ -74,7 +82,7 @@ class Service:
         if config.updates and self._announced:
             rng = random.Random()  # noqa: S311 because a fleet that is spread need not be unpredictable
             self._follower = Follower(config.updates, config_file, store, rng)
-        self._rollout = Rollout(config, store, self._follower, wake=self._inbox.wake)
+        self._rollout = Rollout(config, store, self._follower, wake=self._inbox.wake, again=again)
         self._database = Database(Path(config.state_dir) / "spool.db", Spool.SCHEMA, Journal.SCHEMA, Retained.SCHEMA)
         self._spool = Spool(self._database, config.spool)
         self._journal = Journal(self._database, config.durability)
@@ -82,7 +90,6 @@ class Service:
         holds = config.durability == "full" and config.spool.failing == "hold"
         listens = self._follower is not None or config.home_assistant is not None
         self._intake = Intake(self._database, self._journal, self._inbox, self._hear if listens else None, holds=holds)
-        self._manager = ServiceManager(os.environ.get("NOTIFY_SOCKET"), os.environ.get("WATCHDOG_USEC"))
         self._stop = threading.Event()
         client_id = f"vedette-{config.gateway}"
         self._connection = Connection(
@@ -100,13 +107,23 @@ class Service:
         self._discovery: Discovery | None = None
         self._outbox = Outbox(self._database, self._spool, self._connection, self._topics)
         self._engine = Engine(self._rollout, self._journal, self._outbox, config.durability, on_scores)
+        self._standing = Standing(
+            config, self._connection, self._intake, self._inbox, self._engine, self._rollout, self._spool, self._database
+        )
         self._faults = 0
-        self._started = time.monotonic()
-        self._flush_due = self._started
-        self._stats_due = self._started + config.stats_every
+        self._flush_due = time.monotonic()
+        self._stats_due = self._flush_due + config.stats_every
 
-    def run(self) -> None:
-        """Run until `stop` is called; stops in the order of the flow: network, worker, models, alerts, database."""
+    def run(self, find_successor: Callable[[], "Service | None"]) -> "Service | None":
+        """Run until `stop` is called or a successor is found; stops in the order of the flow: network, worker, models, alerts, database.
+
+        Args:
+            find_successor: Asked after every turn, so it has to be quick where there is none.
+
+        Returns:
+            The successor, which is to run now; None after `stop`.
+        """
+        successor = None
         with ExitStack() as stack:
             if set_aside := self._database.open():
                 log.error("%s", set_aside)
@@ -122,10 +139,15 @@ class Service:
             self._connection.start()
             stack.callback(self._connection.stop)
             self._manager.notify("READY=1", "STATUS=scoring")
-            while not self._stop.is_set():
+            log.info("ready: gateway %s, streams %s", self._config.gateway, ", ".join(stream.name for stream in self._config.streams))
+            while not self._stop.is_set() and successor is None:
                 self._guarded_turn()
-            self._manager.notify("STOPPING=1")
+                successor = find_successor()
+            if successor is None:
+                log.info("stopping")
+                self._manager.notify("STOPPING=1")
             self._finish()
+        return successor
 
     def stop(self) -> None:
         """Let `run` return soon. May be called by a signal handler or another thread."""
@@ -136,12 +158,15 @@ class Service:
         """One turn, and word to the service manager that all parts are at work."""
         try:
             self._turn(IDLE_S)
+            if self._faults:
+                log.info("the agent is at work again after %d faults", self._faults)
             self._faults = 0
         except Exception:  # because what one turn could not do, the next may; one fault after the other is for the service manager
             self._faults += 1
             if self._faults == MAX_FAULTS:
                 raise
-            log.exception("a fault in the agent itself; going on")
+            if self._faults == 1:
+                log.exception("a fault in the agent itself; going on")
             self._stop.wait(IDLE_S)
         if self._connection.lives():
             self._manager.alive(time.monotonic())
@@ -168,9 +193,13 @@ class Service:
         self._retain(time.monotonic())
         self._keep(time.monotonic())
         self._publish_reports()
+        has_changed = self._standing.look()
         if time.monotonic() >= self._stats_due:
             self._stats_due += self._config.stats_every
+            self._standing.count()
             self._publish_stats()
+        elif has_changed:
+            self._report()
 
     def _keep(self, now: float) -> None:
         """See to it that what is known is on disk, and say where that cannot be."""
@@ -247,29 +276,9 @@ class Service:
     def _publish_stats(self) -> None:
         self._rollout.refresh_reports()
         self._spool.expire(time.time())
-        self._connection.publish(self._topics.stats, msgspec.json.encode(self.stats()))
+        self._connection.publish(self._topics.stats, msgspec.json.encode(self._report()))
 
-    def stats(self) -> dict[str, object]:
-        """What goes to the stats topic. `received` = all that streams received + `unmatched` + `crashed` + `repeated` + `dropped` +
-        `queued`.
-        """
-        return {
-            "uptime_s": round(time.monotonic() - self._started, 1),
-            "rss_bytes": resident_bytes(),
-            "received": self._intake.received,
-            "repeated": self._intake.repeated,
-            "crashed": self._engine.crashed,
-            "queued": len(self._inbox),
-            "dropped": self._inbox.dropped,
-            "spooled": len(self._outbox),
-            "spool": self._spool.stats(),
-            "disk": self._database.failing,
-            **self._rollout.pipeline.stats(),
-        }
-
-
-def run_until_signalled(service: Service) -> None:
-    """Run a service until SIGTERM or SIGINT."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: service.stop())
-    service.run()
+    def _report(self) -> dict[str, Any]:
+        stats, degraded = self._standing.stats(), list(self._standing.degraded())
+        self._tell(stats, degraded)
+        return stats

@@ -6,13 +6,13 @@ the stream is.
 """
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from vedette.alerts.alert import Alert, Model, Origin
+from vedette.alerts.alert import Alert, Kind, Model, Origin
 from vedette.alerts.drift import StreamDrift
 from vedette.alerts.episodes import Episodes
 from vedette.alerts.finding import Finding, Judged, Proposal, Rank
@@ -108,6 +108,17 @@ class Judge:
         kinds = [kind.open_by_slot() for kind in (self._episodes, self._stuck, self._silence) if kind is not None]
         found = {self._group.open_alert(id_) for ids in kinds for id_ in ids.values()}
         return found | ({self._drift.id} if self._drift.id is not None else set())
+
+    def open_kinds(self) -> dict[Kind, int]:
+        """How many alerts of each kind are open now; a group's is one."""
+        by_kind: list[tuple[Kind, Iterable[str]]] = [*self._episodes.open_by_kind().items()]
+        by_kind += [("stuck", self._stuck.open_by_slot().values() if self._stuck else ())]
+        by_kind += [("silent", self._silence.open_by_slot().values() if self._silence else ())]
+        by_kind += [("drift", [self._drift.id] if self._drift.id is not None else [])]
+        found: dict[Kind, set[str]] = {}
+        for kind, ids in by_kind:
+            found.setdefault(kind, set()).update(map(self._group.open_alert, ids))
+        return {kind: len(ids) for kind, ids in found.items() if ids}
 
     def withholds(self) -> int:
         """How many devices would have an alert now if the stream did not drift."""
