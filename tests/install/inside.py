@@ -419,12 +419,27 @@ def memory_limit() -> str:
 
 
 def freeze_thread(pid: int) -> None:
-    """Stop the process's first thread, in which the agent scores, and no other, for good: PTRACE_SEIZE and PTRACE_INTERRUPT."""
+    """Stop the process's first thread, in which the agent scores, and no other, until the process is ended; see ptrace(2)."""
+    seize, interrupt, go_on = 0x4206, 0x4207, 7
     libc = ctypes.CDLL(None, use_errno=True)
-    for request in (0x4206, 0x4207):
-        if libc.ptrace(request, pid, None, None):
-            fail("the worker can be held", os.strerror(ctypes.get_errno()))
-    os.waitpid(pid, 0x40000000)  # __WALL
+    held = threading.Event()
+
+    def hold() -> None:
+        for request in (seize, interrupt):
+            if libc.ptrace(request, pid, None, None):
+                return
+        while True:
+            _, state = os.waitpid(pid, 0x40000000)  # __WALL
+            if not os.WIFSTOPPED(state):
+                return  # systemd's SIGABRT: whoever traces has to take note first
+            if state >> 16:
+                held.set()  # as it was asked to
+            else:
+                libc.ptrace(go_on, pid, None, ctypes.c_void_p(os.WSTOPSIG(state)))
+
+    threading.Thread(target=hold, daemon=True).start()
+    if not held.wait(10):
+        fail("the worker can be held", "ptrace(2) is refused in this machine")
 
 
 def paths() -> set[str]:
