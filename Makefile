@@ -6,7 +6,7 @@ PINNED = --constraint constraints.txt
 SOURCES = pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: home-assistant help demo test check bench bench-quality bench-bundles bench-day bench-peers bench-training chaos soak fuzz notebooks report-check figures demo-bundle mosquitto chromium format clean
+.PHONY: help demo test check bench bench-quality bench-bundles bench-day bench-peers bench-training chaos soak fuzz notebooks report-check home-assistant deb test-install figures demo-bundle mosquitto chromium format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,13 @@ report-check: .venv/ready chromium ## the report in headless Chromium, light and
 
 home-assistant: .venv/ready .venv-home-assistant/ready ## Home Assistant's own code on what it is told; with PYTHON=python3.13, which it needs
 	.venv/bin/python -m pytest tests/agent/test_homeassistant_itself.py
+
+DEB_PYTHON ?= 3.11
+deb: .venv/ready ## dist/vedette_VERSION_{amd64,arm64}.deb for Debian 12 and Raspberry Pi OS (DEB_PYTHON=3.13: for Debian 13), on any machine with the network, in a minute or two
+	.venv/bin/python systemd/deb/build.py --python $(DEB_PYTHON)
+
+test-install: .venv/ready ## the package in a Debian booted by systemd-nspawn: install, start, alerts, update, kill -9, upgrade, purge, in about five minutes; needs root; figures in build/figures/install.json
+	.venv/bin/python tests/install/main.py
 
 figures: .venv/ready ## all measured figures as one table, missed bars first
 	.venv/bin/python tests/bench/figures.py

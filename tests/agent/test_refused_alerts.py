@@ -1,7 +1,7 @@
 """What the broker does not let the agent publish: it stays in the spool, it is said, and it goes out once that is mended."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,9 @@ class ChoosyBroker:
         self.taken: list[bytes] = []
         self._answers: list[tuple[int, bool]] = []
 
-    def publish(self, topic: str, payload: bytes | str, *, qos: int = 0, retain: bool = False) -> int | None:
+    def publish(
+        self, topic: str, payload: bytes | str, *, qos: int = 0, retain: bool = False, event: Sequence[tuple[str, str]] = ()
+    ) -> int | None:
         assert isinstance(payload, bytes)
         self.asked.append(topic)
         taken = topic not in self.refuses
