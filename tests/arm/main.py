@@ -111,7 +111,7 @@ def _compared(gateway: Gateway, expected: Mapping[str, Answer]) -> list[Row]:
     """The gateway's answers beside this machine's, as figures; what it refuses is told."""
     shutil.copytree(FOLDER / "cases" / answers.BUNDLES, gateway.work / answers.BUNDLES, dirs_exist_ok=True)
     shutil.copy(FOLDER / "cases" / answers.TELEMETRY, gateway.work)
-    found = answers.ask(lambda *given: gateway.run("vedette", *given, timeout_s=1800), gateway.work)
+    found = answers.ask(lambda *given: gateway.run("python", "-m", "vedette", *given, timeout_s=1800), gateway.work)
     name, rows = gateway.kind.name, []
     for bundle, answer in found.items():
         if answer.refused:
