@@ -6,7 +6,7 @@ PINNED = --constraint constraints.txt
 SOURCES = pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-quality bench-bundles bench-day bench-peers bench-training chaos soak fuzz notebooks report-check home-assistant deb test-install figures demo-bundle mosquitto chromium format clean
+.PHONY: help demo test check bench bench-quality bench-bundles bench-day bench-peers bench-training chaos soak fuzz notebooks report-check home-assistant deb test-install test-arm figures demo-bundle mosquitto chromium format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ deb: .venv/ready ## dist/vedette_VERSION_{amd64,arm64}.deb for Debian 12 and Ras
 
 test-install: .venv/ready ## the package in a Debian booted by systemd-nspawn: install, start, alerts, update, kill -9, upgrade, purge, in about five minutes; needs root; figures in build/figures/install.json
 	.venv/bin/python tests/install/main.py
+
+test-arm: .venv/ready .venv-gateway/ready ## the agent on 64- and 32-bit ARM, emulated by qemu: the scores, alerts and reasons of this machine, and the agent's own tests, in an hour or two (ONLY=arm64, PARTS=scores); needs root and Debian; figures in build/figures/arm.json
+	.venv/bin/python tests/arm/main.py $(if $(ONLY),--only $(ONLY)) $(if $(PARTS),--parts $(PARTS))
 
 figures: .venv/ready ## all measured figures as one table, missed bars first
 	.venv/bin/python tests/bench/figures.py
