@@ -9,8 +9,6 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-import msgspec
-
 from vedette.alerts import Alert, ended
 from vedette.contract import saved
 from vedette.contract.errors import DiskError, SavedError
@@ -90,10 +88,11 @@ class Engine:
             self._tell(outcome.alerts, None)
         return outcome
 
-    def tick(self, now: float) -> None:
-        """Let time pass: everything that arrived up to `now`, epoch seconds, was processed."""
+    def tick(self, now: float) -> list[Alert]:
+        """Let time pass: everything that arrived up to `now`, epoch seconds, was processed. What that calls for is told."""
         if alerts := self._rollout.pipeline.tick(now):
             self._tell(alerts, Tick(self.number, now))
+        return alerts
 
     def pause(self, since: float | None, until: float) -> None:
         """Nothing could be heard from `since`, or from the last message on, to `until`, epoch seconds: no device was silent then."""
@@ -222,15 +221,7 @@ class Engine:
     def _end_forgotten(self) -> None:
         """End the episodes that were told and that the pipeline, with other models or rules or after a loss, knows nothing of."""
         known = self._rollout.pipeline.open_alerts()
-        told = [alert for found in self._outbox.spool.open_episodes() if (alert := _alert(found)) is not None]
+        told = self._outbox.open_alerts()
         if forgotten := [ended(alert, alert.time.timestamp()) for alert in told if alert.id not in known]:
             log.info("%d alerts that nothing is known of any more are ended", len(forgotten))
             self._tell(forgotten, None)
-
-
-def _alert(found: bytes) -> Alert | None:
-    """An alert as it was sent; None where another version wrote it in a way that this one cannot read."""
-    try:
-        return msgspec.json.decode(found, type=Alert)
-    except msgspec.MsgspecError:
-        return None

@@ -158,6 +158,7 @@ class Pipeline:
             devices = Devices(limits.devices, Admission(AdmissionLimits(limits.rate, limits.burst), limits.devices))
             judge = Judge(rules, config.gateway, stream.name, model, devices, features)
             self.streams.append(StreamPipeline(stream, decoder, judge, detector, explains=explains))
+        self._named = {stream.name: stream for stream in self.streams}
         self._route = functools.lru_cache(maxsize=2 * limits.devices)(self._find_route)
 
     def adopt(self, other: "Pipeline") -> None:
@@ -187,6 +188,23 @@ class Pipeline:
     def open_alerts(self) -> set[str]:
         """Ids of the episodes that were told and whose end was not told yet."""
         return {id_ for stream in self.streams for id_ in stream.open_alerts()}
+
+    def open_alert(self, stream: str, device: str) -> str | None:
+        """The id of a device's alert, if it has one now; of the stream's with an empty device."""
+        return self._named[stream].judge.open_alert(device)
+
+    def knows(self, stream: str, device: str) -> bool:
+        """Whether a device is among those that a stream remembers."""
+        return self._named[stream].devices.slot(device) is not None
+
+    @property
+    def evicted(self) -> int:
+        """How many devices had to give way so far."""
+        return sum(stream.devices.evicted for stream in self.streams)
+
+    def open_devices(self) -> dict[tuple[str, str], str]:
+        """Every stream and device that has an alert now, and its id; an empty device is the stream, for what is told of many."""
+        return {(stream.name, device): id_ for stream in self.streams for device, id_ in stream.judge.open_devices().items()}
 
     def process(self, messages: Sequence[Message]) -> Outcome:
         """Take a batch of messages all the way, in the order of arrival."""

@@ -74,7 +74,15 @@ class Standing:
             self._is_connected, self._broker_since = not self._is_connected, time.time()
         models = tuple((report.live, report.trial is None) for report in self._rollout.reports)
         faults = tuple(stream.unscored is None for stream in self._rollout.pipeline.streams)
-        found = (self._is_connected, self._connection.trouble, self._database.failing, self._rollout.trouble, models, faults)
+        found = (
+            self._is_connected,
+            self._connection.trouble,
+            self._connection.refusing,
+            self._database.failing,
+            self._rollout.trouble,
+            models,
+            faults,
+        )
         before, self._seen = self._seen, found
         return before != found
 
@@ -100,6 +108,8 @@ class Standing:
             yield f"no broker since {since}: {why}; nothing is scored meanwhile, and alerts wait in the spool (vedette check says why)"
         elif self._is_connected and self._connection.trouble:
             yield f"broker: {self._connection.trouble}"
+        if self._connection.refusing:
+            yield f"{self._connection.refusing}: allow it in the broker's access list; alerts wait in the spool meanwhile (docs/broker.md)"
         for stream in self._rollout.pipeline.streams:
             if stream.unscored:
                 model = stream.judge.model.name

@@ -82,9 +82,9 @@ class Episodes:
         episode = self._episodes.get(slot)
         return episode.id if episode else None
 
-    def open_ids(self) -> list[str]:
+    def open_by_slot(self) -> dict[int, str]:
         """Ids of the alerts that are open now."""
-        return [episode.id for episode in self._episodes.values() if episode.id is not None]
+        return {slot: episode.id for slot, episode in self._episodes.items() if episode.id is not None}
 
     def open_by_kind(self) -> dict[Kind, list[str]]:
         """Ids of the alerts that are open now, by kind."""

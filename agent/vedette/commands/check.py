@@ -15,12 +15,16 @@ from vedette.commands.findings import Found, Level
 from vedette.commands.listening import Heard, listen
 from vedette.commands.users import seen_as_service
 from vedette.contract.durations import parse_duration
-from vedette.contract.errors import ConfigError, VedetteError
-from vedette.mqtt import probe
+from vedette.contract.errors import BrokerError, ConfigError, VedetteError
 from vedette.pipeline import Pipeline
 from vedette.report import find, state_dir_of
 from vedette.scrapes import ScrapeServer
 from vedette.store import Store
+from vedette.topics import AgentTopics
+from vedette.transport import exposed_files
+from vedette.visits import probe, try_topics
+
+_NO_DEVICE = "vedette-check"
 
 _WORDS: dict[Level, str] = {"ok": "ok   ", "note": "note ", "fault": "FAULT"}
 
@@ -173,8 +177,27 @@ def _check_models(agent: config.Config) -> str:
 
 
 def _check_broker(agent: config.Config) -> str:
-    probe(agent.broker, f"vedette-check-{agent.gateway}-{os.getpid()}", agent.subscriptions, timeout_s=5.0)
-    return f"{agent.broker.url}: connected and allowed to subscribe to {', '.join(name for name, _ in agent.subscriptions)}"
+    broker, client_id = agent.broker, f"vedette-check-{agent.gateway}-{os.getpid()}"
+    probe(broker, client_id, agent.subscriptions, timeout_s=5.0)
+    topics = AgentTopics(agent.prefix, agent.gateway)
+    # The agent's own topics, and a device that is none: what is retained of a device or a model stays as it is.
+    passing = [topics.status, topics.stats, *(topics.alert(stream.name, _NO_DEVICE) for stream in agent.streams)]
+    retained = [topics.model(_NO_DEVICE), *(topics.state(stream.name, _NO_DEVICE) for stream in agent.streams)]
+    verdict = try_topics(broker, client_id, [*passing, *retained], retained, timeout_s=5.0)
+    if verdict.refused:
+        refused = ", ".join(f"{topic} ({reason})" for topic, reason in verdict.refused.items())
+        raise BrokerError(f"broker: {broker.url} refuses messages on {refused}; allow the agent to write {topics.root}/#")
+    found = f"{broker.url}: connected and allowed to subscribe to {', '.join(name for name, _ in agent.subscriptions)}"
+    if verdict.unknown:
+        found += (
+            f"; whether messages on {', '.join(verdict.unknown)} are taken is not known: a broker that speaks MQTT 3.1.1 does not say, and"
+            f" none came back; see that the agent may write {topics.root}/#, or read it for this check"
+        )
+    else:
+        found += f", and to publish on {topics.root}/#"
+    if exposed := exposed_files(broker):
+        found += f"; every user of this machine can read {' and '.join(exposed)}: chmod o-r"
+    return found
 
 
 def _check_updates(agent: config.Config) -> str:
