@@ -64,7 +64,7 @@ deb: .venv/ready ## dist/vedette_VERSION_{amd64,arm64}.deb for Debian 12 and Ras
 	.venv/bin/python systemd/deb/build.py --python $(DEB_PYTHON)
 
 test-install: .venv/ready ## the package in a Debian booted by systemd-nspawn: install, start, alerts, update, kill -9, upgrade, purge, in about five minutes; needs root; figures in build/figures/install.json
-	.venv/bin/python tests/install/main.py
+	.venv/bin/python tests/install/main.py --python $(DEB_PYTHON)
 
 figures: .venv/ready ## all measured figures as one table, missed bars first
 	.venv/bin/python tests/bench/figures.py
