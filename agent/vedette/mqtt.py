@@ -97,7 +97,7 @@ class Connection:
         self._outages: deque[tuple[float | None, float]] = deque()
         self._said: str | None = None
         self._is_let_in: bool | None = None  # None before the broker's answer
-        self._failure = ""
+        self._failure = self._farewell = ""
         self._answers: deque[tuple[int, str | None]] = deque()
         self._topics: dict[int, str] = {}
         self._refused: dict[str, tuple[str, str]] = {}
@@ -258,14 +258,16 @@ class Connection:
         log.info("connected to %s, subscribed to %s", self._address, ", ".join(name for name, _ in self._subscriptions))
 
     def _disconnected(self, _client: Any, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
-        if not self._is_let_in:
-            return  # told where it is known why
-        self._lost = time.time()
-        if reason.is_failure and self._said is None:
-            self._say(f"connection to {self._address} lost: {explain_code(str(reason))}")
+        if self._is_let_in:
+            self._lost = time.time()
+            self._farewell = str(reason)
 
     def _ended(self, error: OSError | None) -> None:
-        """Say why the broker gave no answer at all."""
+        """Say why a connection was lost, or why the broker gave no answer at all."""
+        if self._is_let_in and self._said is None:
+            # What the broker says itself tells more than how the connection went down.
+            said = explain_code(self._farewell) if self._farewell != "Unspecified error" or not error else error.strerror or error
+            self._say(f"connection to {self._address} lost: {said}")
         if self._is_let_in is None and self._failure != (failure := repr((error, error and error.__cause__))):
             # Looked into once: an attempt that fails as the one before has nothing new to say.
             self._failure = failure

@@ -17,7 +17,8 @@ import pytest
 
 from agents import vedette, write_config
 from authorities import DAY, Authority
-from brokers import free_port
+from brokers import Mosquitto, free_port
+from conftest import REPOSITORY
 from listeners import Listeners
 from vedette import config
 from vedette.broker import Broker
@@ -245,6 +246,13 @@ def log_line(agent: config.Config, caplog: pytest.LogCaptureFixture, part: str) 
     assert any(part in message for message in caplog.messages), caplog.messages
 
 
+def test_the_documentations_table_has_every_failure() -> None:
+    page = (REPOSITORY / "docs" / "broker.md").read_text()
+    for _, line in FAILURES.values():
+        beginning = " ".join(line.split(";")[0].split()[1:5])
+        assert f"| `{beginning}" in page, beginning
+
+
 @pytest.mark.parametrize("name", FAILURES)
 def test_a_failure_says_which_it_is_and_what_to_do(
     name: str, tmp_path: Path, at: Listeners, web: int, caplog: pytest.LogCaptureFixture
@@ -311,6 +319,28 @@ def test_another_reason_is_said_when_it_comes_and_a_broker_that_is_mended_is_fou
             at.broker.start()
             wait_until(lambda: connection.connected)
     assert f"connected to {at.url['tls']}, subscribed to plant/+" in caplog.messages
+
+
+def test_two_agents_of_one_name_are_told_so(tmp_path: Path, at: Listeners, caplog: pytest.LogCaptureFixture) -> None:
+    agent = agent_of(tmp_path, at.settings("plain"))
+    with connecting(agent) as first:
+        wait_until(lambda: first.connected)
+        with connecting(agent):
+            wait_until(lambda: any(" lost: " in message for message in caplog.messages))
+    said = next(message for message in caplog.messages if " lost: " in message)
+    assert said == (
+        f"connection to {agent.broker.url} lost: Session taken over; another client has the same id: give each agent a gateway name, or a"
+        " broker.client_id, of its own"
+    )
+
+
+def test_a_lost_connection_says_how_it_was_lost(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with Mosquitto(tmp_path) as broker:
+        agent = agent_of(tmp_path, {"url": broker.url, "protocol": "3.1.1"})
+        with connecting(agent) as connection:
+            wait_until(lambda: connection.connected)
+            broker.kill()
+            wait_until(lambda: f"connection to {broker.url} lost: the broker hung up" in caplog.messages)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="because only root can become somebody who may not open the socket")
