@@ -84,10 +84,10 @@ class ReadAhead:
         count = self._inner.recv_into(self._room)
         self._is_over = not count
         # TLS gives one record at a time, and a broker sends one for each message: read one by one they would be taken one by one.
-        while isinstance(self._inner, ssl.SSLSocket) and not self._is_over and count < READ_AHEAD:
+        while self._pending and not self._is_over and count < READ_AHEAD:
             try:
                 more = self._inner.recv_into(self._room[count:])
-            except ssl.SSLWantReadError:
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 break
             self._is_over = not more
             count += more

@@ -179,11 +179,9 @@ def start_hardened() -> None:
     ok("the service runs, as its own user, with no capability and few system calls", all(held.values()), str(held))
     root = Path(f"/proc/{show('MainPID')}")
     mounts = (root / "mounts").read_text()
-    ok(
-        "it can write its state and nothing else",
-        re.search(r" / \S+ ro[, ]", mounts) is not None and " /var/lib/vedette " in mounts,
-        mounts,
-    )
+    if not re.search(r" / \S+ ro[, ]", mounts) or " /var/lib/vedette " not in mounts:
+        fail("it can write its state and nothing else", mounts)
+    ok("it can write its state and nothing else")
     exposure = re.search(r"exposure level for vedette.service: ([\d.]+)", run("systemd-analyze", "security", "--no-pager", "vedette"))
     results["exposure"] = float(exposure[1]) if exposure else 10.0
     ok("exposure by systemd-analyze security is at most 1.1", results["exposure"] <= 1.1, f"{results['exposure']}")
@@ -214,6 +212,7 @@ def detect() -> None:
         results["readings"] = len(telemetry) / (time.monotonic() - began)
         found = until("an alert of the fridge whose door is open", lambda: watcher.alerts("fridge-01"))
         ok("telemetry goes in and alerts come out", bool(found), f"{len(telemetry)} readings; {found[0]['type']} {found[0]['explanation']}")
+    ok("vedette status says how it does", True, run("vedette", "status"))
 
 
 def reload() -> None:
@@ -227,6 +226,7 @@ def reload() -> None:
         until("the new stream is in the statistics", lambda: "temperatures" in watcher.last("/stats"))
         feed(day(2))
         told = until("both runtimes score", lambda: watcher.scored("temperatures") and watcher.last("/stats"))
+    results["reloaded"] = resident()
     ok("systemctl reload takes a new stream, and ONNX Runtime scores it in the same process", show("MainPID") == pid, told[:200])
 
 
