@@ -59,7 +59,7 @@ notebooks: .venv/ready ## the table in docs/notebooks.md: every system of the tw
 report-check: .venv/ready chromium ## the report in headless Chromium, light and dark, wide and narrow; pictures in build/report/
 	.venv/bin/python -m pytest tests/training/test_report_in_browser.py
 
-test-arm: .venv/ready .venv-gateway/ready ## the agent on 64- and 32-bit ARM, emulated by qemu: the scores, alerts and reasons of this machine, and the agent's own tests, in an hour or two (ONLY=arm64, PARTS=scores); needs root and Debian; figures in build/figures/arm.json
+test-arm: .venv/ready .venv-gateway/ready .venv-tflite/ready ## the agent on 64- and 32-bit ARM, emulated by qemu: the scores, alerts and reasons of this machine, and the agent's own tests, in an hour or two (ONLY=arm64, PARTS=scores); needs root and Debian; figures in build/figures/arm.json
 	.venv/bin/python tests/arm/main.py $(if $(ONLY),--only $(ONLY)) $(if $(PARTS),--parts $(PARTS))
 
 figures: .venv/ready ## all measured figures as one table, missed bars first
