@@ -53,6 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (DebianError, GatewayError, AnswerError, subprocess.TimeoutExpired) as error:
         print(f"make test-arm: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("make test-arm: interrupted; nothing is left mounted, and the next run takes up what is in build/arm", file=sys.stderr)
+        return 130
     figures.write(Figures(commit=machine.commit(), machine=machine.machine(), versions=versions, rows=tuple(rows)), given.output)
     print(figures.table(figures.in_order(Line("arm", row) for row in rows)))
     print(f"\n{given.output}")
