@@ -124,10 +124,10 @@ def _compared(gateway: Gateway, expected: Mapping[str, Answer]) -> list[Row]:
         if answer.refused:
             print(f"  refused: {bundle}: {answer.refused}")
     differences = answers.compare(expected, found)
-    agree = sum(difference.is_none for difference in differences)
+    agree = sum(difference.is_within(gateway.kind.tolerance) for difference in differences)
     rows.append(Row(name=f"bundles that agree, {name}", value=agree, unit="bundles", bar=len(differences) or 1, better="higher", runs=1))
     for bundle, windows, score, alerts, otherwise in differences:
-        rows.append(_row(f"scores, {name}, {bundle}", score, "of max(1, score)", answers.TOLERANCE, windows))
+        rows.append(_row(f"scores, {name}, {bundle}", score, "of max(1, score)", gateway.kind.tolerance, windows))
         rows.append(_row(f"alerts told otherwise, {name}, {bundle}", otherwise, "alerts", 0, alerts))
     refused = _refused(expected) ^ _refused(found)
     rows.append(_row(f"bundles refused or taken against expectation, {name}", len(refused), "bundles", 0, len(found)))
