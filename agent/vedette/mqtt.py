@@ -149,14 +149,7 @@ class Connection:
     def publish(
         self, topic: str, payload: bytes | str, *, qos: int = 0, retain: bool = False, event: Sequence[tuple[str, str]] = ()
     ) -> int | None:
-        """Publish, if connected.
-
-        Args:
-            topic: Where to.
-            payload: What.
-            qos: At most once, or at least once.
-            retain: Whether the broker is to keep it.
-            event: Attributes of the CloudEvent that a JSON payload is; MQTT 3.1.1 has no place for them.
+        """Publish, if connected; `event` are the attributes of the CloudEvent that the payload is, which MQTT 3.1.1 has no place for.
 
         Returns:
             The message's id, which `take_answers` gives back once the broker has answered; None if it was not sent.
