@@ -107,11 +107,16 @@ def refuse_to_run_unconfigured() -> None:
 def start_broker() -> None:
     """A mosquitto with TLS, passwords and an access list."""
     certificates = Path("/etc/mosquitto/certs")
-    made: dict[str, list[str]] = {"ca": ["-x509", "-subj", "/CN=test CA", "-days", "2"], "server": ["-subj", "/CN=localhost"]}
+    made: dict[str, list[str]] = {
+        "ca": ["-x509", "-subj", "/CN=test CA", "-days", "60", "-addext", "keyUsage=critical,keyCertSign"],
+        "server": ["-subj", "/CN=localhost"],
+    }
     for name, arguments in made.items():
         out = certificates / (f"{name}.pem" if name == "ca" else f"{name}.csr")
         run("openssl", "req", "-newkey", "rsa:2048", "-nodes", "-keyout", certificates / f"{name}.key", "-out", out, *arguments)
-    (certificates / "names").write_text("subjectAltName=DNS:localhost\n")
+    # As strict as Python 3.13 wants them.
+    extensions = "subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
+    (certificates / "names").write_text(extensions)
     signer: list[str | Path] = [
         "-CA",
         certificates / "ca.pem",
@@ -121,7 +126,7 @@ def start_broker() -> None:
         "-extfile",
         certificates / "names",
     ]
-    run("openssl", "x509", "-req", "-in", certificates / "server.csr", "-out", certificates / "server.pem", "-days", "2", *signer)
+    run("openssl", "x509", "-req", "-in", certificates / "server.csr", "-out", certificates / "server.pem", "-days", "60", *signer)
     passwords, acl = Path("/etc/mosquitto/passwords"), Path("/etc/mosquitto/acl")
     passwords.touch()
     for user, password in PASSWORDS.items():
