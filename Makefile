@@ -69,7 +69,7 @@ deb: .venv/ready ## dist/vedette_VERSION_{amd64,arm64}.deb for Debian 12 and Ras
 test-install: .venv/ready ## the package in a Debian booted by systemd-nspawn: install, start, alerts, update, kill -9, upgrade, purge, in about five minutes; needs root; figures in build/figures/install.json
 	.venv/bin/python tests/install/main.py --python $(DEB_PYTHON)
 
-test-arm: .venv/ready .venv-gateway/ready ## the agent on 64- and 32-bit ARM, emulated by qemu: the scores, alerts and reasons of this machine, and the agent's own tests, in an hour or two (ONLY=arm64, PARTS=scores); needs root and Debian; figures in build/figures/arm.json
+test-arm: .venv/ready .venv-gateway/ready .venv-tflite/ready ## the agent on 64- and 32-bit ARM, emulated by qemu: the scores, alerts and reasons of this machine, and the agent's own tests, in an hour or two (ONLY=arm64, PARTS=scores); needs root and Debian; figures in build/figures/arm.json
 	.venv/bin/python tests/arm/main.py $(if $(ONLY),--only $(ONLY)) $(if $(PARTS),--parts $(PARTS))
 
 figures: .venv/ready ## all measured figures as one table, missed bars first

@@ -21,7 +21,7 @@ from typing import Any
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from vedette.packets import Burst, Packets
+from vedette.packets import Burst, Packets, with_known_reason
 
 log = logging.getLogger(__name__)
 
@@ -397,5 +397,5 @@ class _Conversation:
 
     def _let_paho_read(self, packet: bytes) -> None:
         if self._client.socket():
-            self._ahead.offer(packet)
+            self._ahead.offer(with_known_reason(packet))
             self._client.loop_read()

@@ -1,6 +1,7 @@
 """What the broker does not let the agent publish: it stays in the spool, it is said, and it goes out once that is mended."""
 
 import json
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -14,9 +15,11 @@ from bundles import install, make_bundle
 from listeners import WRITES
 from spools import NOW, settled
 from vedette import config
+from vedette.broker import Broker
 from vedette.commands import check
 from vedette.config import SpoolLimits
 from vedette.database import Database
+from vedette.mqtt import Connection
 from vedette.outbox import MAX_IN_FLIGHT, RETRY_EVERY_S, Outbox
 from vedette.spool import Outgoing, Spool
 from vedette.topics import AgentTopics
@@ -225,6 +228,32 @@ def test_an_agent_says_what_the_broker_refuses_and_delivers_it_once_it_may(tmp_p
     said = f"{broker.url} refuses messages on vedette/gw-1/alerts/fridges/f-1: Not authorized; alerts wait in the spool; allow the agent to"
     assert agent.said.count(said) == 1
     assert f"{broker.url} takes messages on vedette/gw-1/alerts/fridges/f-1 again" in agent.said
+
+
+@pytest.mark.parametrize(("limit", "reason"), [("max_packet_size 300", "Packet too large"), ("message_size_limit 300", "Quota exceeded")])
+def test_a_message_that_is_too_long_for_the_broker_is_refused_and_costs_no_connection(
+    tmp_path: Path, limit: str, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Mosquitto(tmp_path, settings=f"allow_anonymous true\n{limit}\n{LIMIT}") as broker:
+        connection = Connection(Broker(url=broker.url), "agent", "vedette/gw/status", [("t", 1)], 1000, lambda _: True, lambda: None)
+        connection.start()
+        try:
+            answers: dict[int, bool] = {}
+            deadline = time.monotonic() + 20
+            while not connection.connected and time.monotonic() < deadline:
+                time.sleep(0.02)
+            long = connection.publish("vedette/gw/alerts/s/long", bytes(1000), qos=1)
+            short = connection.publish("vedette/gw/alerts/s/short", bytes(100), qos=1)
+            while not {long, short} <= set(answers) and time.monotonic() < deadline:
+                answers.update(connection.take_answers())
+                time.sleep(0.02)
+        finally:
+            connection.stop()
+    assert long is not None and short is not None
+    assert (answers[long], answers[short]) == (False, True)
+    said = f"{broker.url} refuses messages on vedette/gw/alerts/s/long: {reason}; alerts wait in the spool; "
+    assert [message for message in caplog.messages if message.startswith(said)]
+    assert not any("lost" in message for message in caplog.messages)
 
 
 def looked(path: Path) -> check.Finding:

@@ -26,7 +26,7 @@ def test_a_runtime_that_is_not_there_is_named_with_what_to_do(
         monkeypatch.setitem(sys.modules, name, None)  # as where it is not installed
     monkeypatch.delitem(sys.modules, modules[-1], raising=False)
     calibration = Calibration(centre=0.0, threshold=1.0)
-    stage = Stage(name="only", runtime=runtime, file="model", input="window", output="y", calibration=calibration)
+    stage = Stage(name="only", runtime=runtime, file="model", input="window", output="raw", calibration=calibration)
     with pytest.raises(ScoreError) as raised:
         load(stage, b"")
     assert str(raised.value) == f"stage only needs the {runtime} runtime, which is not installed: pip install 'vedette[gateway]'{advice}"

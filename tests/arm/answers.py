@@ -14,9 +14,6 @@ import msgspec
 import yaml
 
 BUNDLES, TELEMETRY = "bundles", "telemetry.jsonl"
-TOLERANCE = 1e-5
-"""Between processors, relative to max(1, score): issue 7's."""
-
 Vedette = Callable[..., subprocess.CompletedProcess[str]]
 """Runs the command with arguments, in the folder that holds the bundles and the telemetry."""
 
@@ -52,10 +49,9 @@ class Difference(NamedTuple):
     alerts: int
     told_otherwise: int
 
-    @property
-    def is_none(self) -> bool:
-        """Whether both say the same. NaN is a difference."""
-        return self.windows > 0 and self.score <= TOLERANCE and not self.told_otherwise
+    def is_within(self, tolerance: float) -> bool:
+        """Whether both say the same, scores but for `tolerance`. NaN is a difference."""
+        return self.windows > 0 and self.score <= tolerance and not self.told_otherwise
 
 
 class AnswerError(Exception):

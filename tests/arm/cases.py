@@ -68,7 +68,7 @@ def _of_pumps(names: Sequence[str]) -> Iterator[dict[str, object]]:
 
 def _of_fridges(folder: Path) -> Iterator[dict[str, object]]:
     path = folder / "fridges.jsonl"
-    assert simulate(["cold-chain", "--devices", "5", "--duration", "6h", "--fault-rate", "20", "--seed", "3", "-o", str(path)]) == 0
+    assert simulate(["cold-chain", "--devices", "5", "--duration", "12h", "--fault-rate", "20", "--seed", "3", "-o", str(path)]) == 0
     for line in path.read_text(encoding="utf-8").splitlines():
         message = json.loads(line)
         device = message["topic"].split("/")[3]

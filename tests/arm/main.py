@@ -53,6 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (DebianError, GatewayError, AnswerError, subprocess.TimeoutExpired) as error:
         print(f"make test-arm: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("make test-arm: interrupted; nothing is left mounted, and the next run takes up what is in build/arm", file=sys.stderr)
+        return 130
     figures.write(Figures(commit=machine.commit(), machine=machine.machine(), versions=versions, rows=tuple(rows)), given.output)
     print(figures.table(figures.in_order(Line("arm", row) for row in rows)))
     print(f"\n{given.output}")
@@ -73,12 +76,6 @@ def _missing() -> str:
 def _measure(kinds: Sequence[str], parts: Sequence[str]) -> tuple[list[Row], dict[str, str]]:
     qemu = emulation.fetch(FOLDER)
     versions = {"qemu": emulation.version(qemu)}
-    expected: Mapping[str, Answer] = {}
-    if "scores" in parts:
-        _say("bundles of every detector in every runtime, and what the agent on this machine makes of them")
-        expected = _host()
-        host = machine.versions(machine.gateway_python(), _ASKED)
-        versions |= {f"x86-64 {name}": version for name, version in host.items()}
     rows: list[Row] = []
     with emulation.emulated(qemu, FOLDER):
         for name in kinds:
@@ -87,6 +84,11 @@ def _measure(kinds: Sequence[str], parts: Sequence[str]) -> tuple[list[Row], dic
             gateway.make()
             versions |= {f"{name} {package}": version for package, version in gateway.versions().items() if package in {*_ASKED, "python"}}
             if "scores" in parts:
+                _say(f"{name}: bundles of every detector in every runtime, and what the agent makes of them here")
+                python = _host_python(gateway)
+                expected = _host(python)
+                host = machine.versions(python, _ASKED)
+                versions |= {f"x86-64 beside {name} {package}": version for package, version in host.items()}
                 _say(f"{name}: the same bundles, the same telemetry")
                 rows += _compared(gateway, expected)
             if "tests" in parts:
@@ -95,13 +97,18 @@ def _measure(kinds: Sequence[str], parts: Sequence[str]) -> tuple[list[Row], dic
     return rows, versions
 
 
-def _host() -> dict[str, Answer]:
+def _host_python(gateway: Gateway) -> str:
+    """The environment of this machine with the runtime that the gateway has: runtimes differ by more than processors do."""
+    return machine.gateway_python() if gateway.kind.extra == "gateway" else str(machine.REPOSITORY / ".venv-tflite" / "bin" / "python")
+
+
+def _host(python: str) -> dict[str, Answer]:
     # Imported here, because it brings TensorFlow.
     from arm import cases
 
     folder = FOLDER / "cases"
     cases.make(folder)
-    command = [machine.gateway_python(), "-m", "vedette"]
+    command = [python, "-m", "vedette"]
     return answers.ask(
         lambda *given: subprocess.run([*command, *given], cwd=folder, capture_output=True, text=True, check=False, timeout=600), folder
     )
@@ -112,30 +119,27 @@ def _compared(gateway: Gateway, expected: Mapping[str, Answer]) -> list[Row]:
     shutil.copytree(FOLDER / "cases" / answers.BUNDLES, gateway.work / answers.BUNDLES, dirs_exist_ok=True)
     shutil.copy(FOLDER / "cases" / answers.TELEMETRY, gateway.work)
     found = answers.ask(lambda *given: gateway.run("python", "-m", "vedette", *given, timeout_s=1800), gateway.work)
-    name, rows = gateway.kind.name, []
+    name, rows = gateway.kind.name, list[Row]()
     for bundle, answer in found.items():
         if answer.refused:
             print(f"  refused: {bundle}: {answer.refused}")
-    for bundle, windows, score, alerts, otherwise in answers.compare(expected, found):
-        rows.append(_row(f"scores, {name}, {bundle}", score, "of max(1, score)", answers.TOLERANCE, windows))
+    differences = answers.compare(expected, found)
+    agree = sum(difference.is_within(gateway.kind.tolerance) for difference in differences)
+    rows.append(Row(name=f"bundles that agree, {name}", value=agree, unit="bundles", bar=len(differences) or 1, better="higher", runs=1))
+    for bundle, windows, score, alerts, otherwise in differences:
+        rows.append(_row(f"scores, {name}, {bundle}", score, "of max(1, score)", gateway.kind.tolerance, windows))
         rows.append(_row(f"alerts told otherwise, {name}, {bundle}", otherwise, "alerts", 0, alerts))
-    refused = {bundle for bundle, answer in found.items() if answer.refused} ^ _without_runtime(gateway)
+    refused = _refused(expected) ^ _refused(found)
     rows.append(_row(f"bundles refused or taken against expectation, {name}", len(refused), "bundles", 0, len(found)))
     return rows
 
 
+def _refused(given: Mapping[str, Answer]) -> set[str]:
+    return {bundle for bundle, answer in given.items() if answer.refused}
+
+
 def _row(name: str, value: float, unit: str, bar: float, runs: int) -> Row:
     return Row(name=name, value=value, unit=unit, bar=bar, better="lower", runs=runs)
-
-
-def _without_runtime(gateway: Gateway) -> set[str]:
-    """Bundles with a stage for a runtime that is not made for this processor."""
-    if "tflite" not in gateway.kind.extra:
-        return set()
-    from vedette.contract.bundle import open_bundle
-
-    paths = (gateway.work / answers.BUNDLES).glob("*.vedette")
-    return {path.stem for path in paths if any(stage.runtime != "litert" for stage in open_bundle(path).manifest.stages)}
 
 
 def _say(what: str) -> None:
