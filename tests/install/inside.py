@@ -5,24 +5,37 @@ packages, the bundle, the repository and the telemetry there, and leaves `result
 fails is the last.
 """
 
-import contextlib
-import ctypes
 import json
 import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
 
-SHARED = Path(__file__).parent
-CONFIG = Path("/etc/vedette/agent.yaml")
-CA = Path("/etc/vedette/ca.pem")
-PASSWORDS = {"vedette": "agents-own-4711", "devices": "devices-own-4711", "watcher": "watchers-own-4711"}
+from install.gateway import (
+    CONFIG,
+    edit,
+    fail,
+    freeze_thread,
+    journal,
+    last,
+    memory_limit,
+    ok,
+    paths,
+    process_status,
+    resident,
+    run,
+    seconds,
+    show,
+    size,
+    status,
+    until,
+    usec,
+)
+from install.telemetry import CA, PASSWORDS, SHARED, day, detects, feed, publish_one, watching
+
 ACL = """
 user vedette
 topic read plant/#
@@ -42,10 +55,6 @@ password_file /etc/mosquitto/passwords
 acl_file /etc/mosquitto/acl
 max_queued_messages 0
 """
-# What systemd and the rest of the system change by themselves.
-PASSING = re.compile(
-    r"^/(dev|proc|sys|run|tmp|mnt|var/log|var/cache|var/lib/(dpkg|apt|systemd|mosquitto)|var/tmp|root|usr/share/info|etc/.*-$)"
-)
 
 results: dict[str, float] = {}
 
@@ -107,11 +116,16 @@ def refuse_to_run_unconfigured() -> None:
 def start_broker() -> None:
     """A mosquitto with TLS, passwords and an access list."""
     certificates = Path("/etc/mosquitto/certs")
-    made: dict[str, list[str]] = {"ca": ["-x509", "-subj", "/CN=test CA", "-days", "2"], "server": ["-subj", "/CN=localhost"]}
+    made: dict[str, list[str]] = {
+        "ca": ["-x509", "-subj", "/CN=test CA", "-days", "60", "-addext", "keyUsage=critical,keyCertSign"],
+        "server": ["-subj", "/CN=localhost"],
+    }
     for name, arguments in made.items():
         out = certificates / (f"{name}.pem" if name == "ca" else f"{name}.csr")
         run("openssl", "req", "-newkey", "rsa:2048", "-nodes", "-keyout", certificates / f"{name}.key", "-out", out, *arguments)
-    (certificates / "names").write_text("subjectAltName=DNS:localhost\n")
+    # As strict as Python 3.13 wants them.
+    extensions = "subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
+    (certificates / "names").write_text(extensions)
     signer: list[str | Path] = [
         "-CA",
         certificates / "ca.pem",
@@ -121,7 +135,7 @@ def start_broker() -> None:
         "-extfile",
         certificates / "names",
     ]
-    run("openssl", "x509", "-req", "-in", certificates / "server.csr", "-out", certificates / "server.pem", "-days", "2", *signer)
+    run("openssl", "x509", "-req", "-in", certificates / "server.csr", "-out", certificates / "server.pem", "-days", "60", *signer)
     passwords, acl = Path("/etc/mosquitto/passwords"), Path("/etc/mosquitto/acl")
     passwords.touch()
     for user, password in PASSWORDS.items():
@@ -309,227 +323,6 @@ def purge(before: set[str]) -> None:
         not left and not users and not status("list-unit-files").count("vedette."),
         str(left + users),
     )
-
-
-# What the steps are made of.
-
-
-def ok(what: str, is_so: bool = True, detail: str = "") -> None:
-    """A line for a step."""
-    if not is_so:
-        fail(what, detail)
-    print(f"ok    {what}{': ' if detail else ''}{' '.join(detail.split())[:300]}", flush=True)
-
-
-def fail(what: str, detail: str) -> NoReturn:
-    """The end."""
-    print(f"FAIL  {what}: {detail}\n{journal()}", flush=True)
-    sys.exit(1)
-
-
-def run(*command: str | Path, fails: bool = False) -> str:
-    """What a command says; its failure is the end, unless it is expected."""
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    done = subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, check=False, timeout=240, env=environment, stdin=subprocess.DEVNULL
-    )
-    if (done.returncode != 0) != fails:
-        fail(" ".join(map(str, command)), f"exit code {done.returncode}: {done.stdout}{done.stderr}")
-    return done.stdout + done.stderr
-
-
-def until(what: str, condition: Callable[[], Any], timeout_s: float = 60.0) -> Any:
-    """Wait until something holds, and return it."""
-    deadline = time.monotonic() + timeout_s
-    while not (found := condition()):
-        if time.monotonic() > deadline:
-            fail(what, f"not within {timeout_s:.0f} s")
-        time.sleep(0.1)
-    return found
-
-
-def status(what: str) -> str:
-    """`systemctl is-active` and the like; no failure, whatever the answer."""
-    done = subprocess.run(["systemctl", what, "vedette"], capture_output=True, text=True, check=False, timeout=30)
-    return done.stdout.strip()
-
-
-def show(name: str) -> str:
-    """A property of the unit."""
-    return run("systemctl", "show", "vedette", "--value", "-p", name).strip()
-
-
-def usec(name: str) -> float:
-    """A property that is a time."""
-    return float(show(name))
-
-
-def journal() -> str:
-    """What systemd and the agent said of late."""
-    done = subprocess.run(
-        ["journalctl", "--no-pager", "-o", "cat", "-n", "60", "-u", "vedette", "-u", "vedette-update"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout
-
-
-def last(text: str) -> str:
-    """The end of what was said."""
-    return " / ".join(text.strip().splitlines()[-3:])
-
-
-def edit(pattern: str, line: str, count: int = 0) -> None:
-    """Change a line of the configuration, as an editor would."""
-    text, times = re.subn(pattern, lambda _: line, CONFIG.read_text(), count=count, flags=re.MULTILINE)
-    if not times:
-        fail("agent.yaml can be edited", f"nothing in it is {pattern}")
-    CONFIG.write_text(text)
-
-
-def seconds(what: Callable[[], object]) -> float:
-    """How long it takes."""
-    began = time.monotonic()
-    what()
-    return time.monotonic() - began
-
-
-def size(folder: str) -> float:
-    """Bytes of a folder's files, what was compiled at install included."""
-    return float(run("du", "--summarize", "--bytes", folder).split()[0])
-
-
-def process_status() -> dict[str, str]:
-    """The main process's /proc/PID/status."""
-    lines = Path(f"/proc/{show('MainPID')}/status").read_text().splitlines()
-    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
-
-
-def resident() -> float:
-    """The main process's resident memory, bytes."""
-    return 1024.0 * float(process_status()["VmRSS"].split()[0])
-
-
-def memory_limit() -> str:
-    """What the kernel says of the unit's memory limit: where the host's control groups do not reach into the machine, it says nothing."""
-    group = show("ControlGroup")
-    files = [Path("/sys/fs/cgroup/memory", f".{group}", "memory.limit_in_bytes"), Path("/sys/fs/cgroup", f".{group}", "memory.max")]
-    return next((f"{file.name} {file.read_text().strip()}" for file in files if file.exists()), "no memory controller in this machine")
-
-
-def freeze_thread(pid: int) -> None:
-    """Stop the process's first thread, in which the agent scores, and no other, until the process is ended; see ptrace(2)."""
-    seize, interrupt, go_on = 0x4206, 0x4207, 7
-    libc = ctypes.CDLL(None, use_errno=True)
-    held = threading.Event()
-
-    def hold() -> None:
-        for request in (seize, interrupt):
-            if libc.ptrace(request, pid, None, None):
-                return
-        while True:
-            _, state = os.waitpid(pid, 0x40000000)  # __WALL
-            if not os.WIFSTOPPED(state):
-                return  # systemd's SIGABRT: whoever traces has to take note first
-            if state >> 16:
-                held.set()  # as it was asked to
-            else:
-                libc.ptrace(go_on, pid, None, ctypes.c_void_p(os.WSTOPSIG(state)))
-
-    threading.Thread(target=hold, daemon=True).start()
-    if not held.wait(10):
-        fail("the worker can be held", "ptrace(2) is refused in this machine")
-
-
-def paths() -> set[str]:
-    """All that is on the disk, but for what passes."""
-    return {path for path in run("find", "/", "-xdev").splitlines() if not PASSING.match(path)}
-
-
-def login(user: str | None) -> list[str]:
-    """Arguments of mosquitto's clients."""
-    where = ["-h", "localhost", "-p", "8883", "--cafile", str(CA)]
-    return where + (["-u", user, "-P", PASSWORDS[user]] if user else [])
-
-
-def publish_one(user: str | None) -> int:
-    """The exit code of a publish."""
-    command = ["mosquitto_pub", *login(user), "-t", "plant/a/test", "-m", "hello"]
-    return subprocess.run(command, capture_output=True, check=False, timeout=30).returncode
-
-
-def day(number: int) -> list[tuple[str, str]]:
-    """Topics and payloads of a simulated day."""
-    lines = (SHARED / f"day-{number}.tsv").read_text().splitlines()
-    return [(topic, payload) for topic, _, payload in (line.partition("\t") for line in lines)]
-
-
-def feed(telemetry: list[tuple[str, str]]) -> None:
-    """Publish each device's readings in their order."""
-    devices: dict[str, list[str]] = {}
-    for topic, payload in telemetry:
-        devices.setdefault(topic, []).append(payload)
-    for topic, payloads in devices.items():
-        subprocess.run(
-            ["mosquitto_pub", *login("devices"), "-q", "1", "-l", "-t", topic],
-            input="\n".join(payloads) + "\n",
-            text=True,
-            check=True,
-            timeout=120,
-        )
-
-
-def detects(number: int) -> bool:
-    """Whether a day's fault leads to an alert."""
-    with watching() as watcher:
-        watcher.wait_online()
-        feed(day(number))
-        return bool(until("an alert of the day's fault", lambda: watcher.alerts("fridge-01")))
-
-
-class Watcher:
-    """All that is published below vedette/."""
-
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
-        self._messages: list[tuple[str, str]] = []
-        self._process = process
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        assert self._process.stdout
-        for line in self._process.stdout:
-            topic, _, payload = line.rstrip("\n").partition("\t")
-            self._messages.append((topic, payload))
-
-    def last(self, end: str) -> str:
-        """The latest payload on a topic with this end; empty where there is none."""
-        return next((payload for topic, payload in reversed(self._messages) if topic.endswith(end)), "")
-
-    def wait_online(self) -> None:
-        """Wait until the agent is at work: its stats say so after its start."""
-        until("the agent is online", lambda: self.last("/status") == "online" and self.last("/stats"))
-
-    def scored(self, stream: str = "fridges") -> int:
-        """Readings of a stream that the agent has done with."""
-        stats = self.last("/stats")
-        counters: dict[str, int] = json.loads(stats)["streams"].get(stream, {}) if stats else {}
-        return sum(counters.get(name, 0) for name in ("scored", "waiting", "late", "repeated"))
-
-    def alerts(self, device: str) -> list[dict[str, Any]]:
-        """A device's alerts."""
-        return [json.loads(payload) for topic, payload in list(self._messages) if topic.endswith(f"/alerts/fridges/{device}")]
-
-
-@contextlib.contextmanager
-def watching() -> Iterator[Watcher]:
-    """A subscriber."""
-    command = ["mosquitto_sub", *login("watcher"), "-q", "1", "-t", "vedette/#", "-F", "%t\t%p"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield Watcher(process)
-        finally:
-            process.terminate()
 
 
 if __name__ == "__main__":

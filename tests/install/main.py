@@ -32,7 +32,7 @@ from vedette.contract.recordings import read_messages
 from vedette.demo.command import BUNDLE
 
 BUILD = machine.REPOSITORY / "build" / "install"
-INSIDE = Path(__file__).with_name("inside.py")
+INSIDE = ("inside.py", "gateway.py", "telemetry.py")
 SUITES = {"3.11": "bookworm", "3.13": "trixie"}
 PACKAGES = ("systemd", "systemd-sysv", "dbus", "python3", "mosquitto", "mosquitto-clients", "openssl", "ca-certificates")
 """What is on the machine before the package. Nothing is there that the package would have to bring."""
@@ -42,7 +42,8 @@ _AS_A_UNIT = """
 [Unit]
 After=multi-user.target mosquitto.service
 [Service]
-ExecStart=/usr/bin/python3 -u /mnt/vedette/inside.py
+WorkingDirectory=/mnt/vedette
+ExecStart=/usr/bin/python3 -u -m install.inside
 StandardOutput=file:/mnt/vedette/log
 StandardError=file:/mnt/vedette/log
 """
@@ -206,7 +207,8 @@ def _architecture() -> str:
 
 def _deliver(shared: Path) -> None:
     """What the machine is to be given: the steps, models by hand, the next ones signed, and days of telemetry with a fault each."""
-    shutil.copy(INSIDE, shared)
+    for name in INSIDE:
+        shutil.copy(Path(__file__).with_name(name), _folder(shared / "install"))
     shutil.copy(BUNDLE, shared)
     demo = bundles.open_bundle(BUNDLE)
     publisher = Publisher(shared)

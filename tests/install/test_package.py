@@ -74,7 +74,7 @@ def test_the_service_does_what_its_users_rely_on() -> None:
     unit = configparser.ConfigParser(strict=False, interpolation=None)
     unit.optionxform = str  # type: ignore[assignment, method-assign]  # because that is how configparser is told to leave names alone
     unit.read(SYSTEMD / "vedette.service")
-    wanted = {"Type": "notify", "Restart": "on-failure", "ExecReload": "/bin/kill -HUP $MAINPID", "StateDirectory": "vedette"}
+    wanted = {"Type": "notify", "Restart": "on-failure", "ExecReload": '/bin/sh -c "kill -HUP $MAINPID"', "StateDirectory": "vedette"}
     assert wanted.items() <= dict(unit["Service"]).items()
     assert unit["Service"]["ExecStart"].startswith("/opt/vedette/bin/vedette run ")
 
