@@ -6,6 +6,7 @@ import queue
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ import yaml
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from brokers import Mosquitto
+from schemas import faults_of_message
 
 STREAM: dict[str, Any] = {
     "name": "fridges",
@@ -83,6 +85,39 @@ class Agent:
             self.stop()
 
 
+class Reader:
+    """Reads what an agent logs, while it runs."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._lines: list[str] = []
+        self._said = threading.Condition()
+        assert agent.process.stderr
+        self._stderr, agent.process.stderr = agent.process.stderr, None
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        for line in self._stderr:
+            with self._said:
+                self._lines.append(line)
+                self._said.notify_all()
+
+    def wait(self, words: str, times: int = 1) -> None:
+        """Wait until so many lines have the words."""
+        with self._said:
+            found = self._said.wait_for(lambda: self.count(words) >= times, 30)
+        assert found, f"{words!r} was not said {times} times: {self._lines}"
+
+    def count(self, words: str) -> int:
+        """How many lines so far have the words."""
+        return sum(words in line for line in self._lines)
+
+    def lines(self) -> list[str]:
+        """All lines, once the agent has ended."""
+        self._thread.join(30)
+        return self._lines
+
+
 @contextlib.contextmanager
 def service_manager(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     """What an agent that starts meanwhile takes for systemd's notification socket."""
@@ -94,18 +129,25 @@ def service_manager(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[s
 
 
 class Watcher:
-    """A client that keeps all that the agent publishes, and can publish itself."""
+    """A client that keeps all that the agent publishes, holds it to the schemas, and can publish itself.
 
-    def __init__(self, broker: Mosquitto, protocol: str = "5") -> None:
+    Args:
+        broker: Where.
+        protocol: MQTT's.
+        topics: Filters.
+    """
+
+    def __init__(self, broker: Mosquitto, protocol: str = "5", topics: Sequence[str] = ("vedette/#",)) -> None:
         version = MQTTProtocolVersion.MQTTv5 if protocol == "5" else MQTTProtocolVersion.MQTTv311
         self.client = paho.Client(CallbackAPIVersion.VERSION2, protocol=version)
         # Everything at once: a test publishes thousands and waits for all of them.
         self.client.max_inflight_messages_set(0)
         self.messages: list[paho.MQTTMessage] = []
+        self.faults: list[str] = []
         self._arrived: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.client.on_message = self._received
         self.client.connect("127.0.0.1", broker.port)
-        self.client.subscribe("vedette/#", 1)
+        self.client.subscribe([(topic, 1) for topic in topics])
         self.client.loop_start()
 
     def __enter__(self) -> Self:
@@ -114,6 +156,7 @@ class Watcher:
     def __exit__(self, *_: object) -> None:
         self.client.disconnect()
         self.client.loop_stop()
+        assert not self.faults
 
     def publish(self, topic: str, *payloads: bytes | dict[str, Any], qos: int = 1) -> None:
         """Publish payloads, in order, and wait until the broker has them."""
@@ -153,6 +196,7 @@ class Watcher:
 
     def _received(self, _client: object, _data: object, message: paho.MQTTMessage) -> None:
         self.messages.append(message)
+        self.faults += faults_of_message(message.topic, message.payload)
         self._arrived.put(None)
 
 

@@ -25,20 +25,23 @@ class Mosquitto:
         folder: For its configuration.
         port: Where it listens.
         settings: Further lines of its configuration.
+        first: Lines that come before its first listener.
     """
 
-    def __init__(self, folder: Path, port: int | None = None, settings: str = "allow_anonymous true") -> None:
+    def __init__(self, folder: Path, port: int | None = None, settings: str = "allow_anonymous true", first: str = "") -> None:
         self.port = port or free_port()
         self.url = f"mqtt://127.0.0.1:{self.port}"
         self._file = folder / f"mosquitto-{self.port}.conf"
-        self._settings = settings
+        self._settings, self._first = settings, first
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it and wait until it listens."""
         assert MOSQUITTO, "mosquitto is not installed: make test installs it"
         # No limit on what it keeps for a slow subscriber, so that a test that counts messages counts the agent's losses only.
-        self._file.write_text(f"listener {self.port} 127.0.0.1\nmax_queued_messages 0\npersistence false\n{self._settings}\n")
+        self._file.write_text(
+            f"{self._first}\nlistener {self.port} 127.0.0.1\nmax_queued_messages 0\npersistence false\n{self._settings}\n"
+        )
         self._process = subprocess.Popen([MOSQUITTO, "-c", str(self._file)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:

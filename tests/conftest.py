@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from brokers import Mosquitto
+from schemas import holding_alerts
 
 # Timing on a shared machine says nothing about the code.
 settings.register_profile("vedette", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -19,6 +20,13 @@ SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 
 # Started in a shell's background, as CI may start it, this process and all that tests start would ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _every_alert_is_as_its_schema_says() -> Iterator[None]:
+    """Whichever test it is that a judge, a pipeline or an outbox of this process makes it in; what agents publish, a Watcher looks at."""
+    with holding_alerts():
+        yield
 
 
 @pytest.fixture

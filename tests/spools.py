@@ -7,6 +7,7 @@ from pathlib import Path
 from vedette.config import SpoolLimits
 from vedette.database import Database
 from vedette.journal import Journal
+from vedette.retained import Retained
 from vedette.spool import Outgoing, Spool
 
 NOW = 1_800_000_000.0
@@ -15,7 +16,7 @@ NOW = 1_800_000_000.0
 @contextmanager
 def opened_spool(folder: Path, limits: SpoolLimits | None = None) -> Iterator[Spool]:
     """The spool in a state folder."""
-    with closing(Database(folder / "spool.db", Spool.SCHEMA, Journal.SCHEMA)) as database:
+    with closing(Database(folder / "spool.db", Spool.SCHEMA, Journal.SCHEMA, Retained.SCHEMA)) as database:
         assert database.open() is None
         yield settled(Spool(database, limits or SpoolLimits()), database)
 

@@ -1,26 +1,22 @@
 """The agent's configuration: YAML into frozen structs, every default written here and nowhere else.
 
-Rules this module keeps: an unknown key is an error; an error names the file, the key's path and what to do, in one line; no password
-is ever read from the file itself.
+Rules this module keeps: an unknown key is an error; an error names the file, the key's path and what to do, in one line.
 """
 
 import os
-import re
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 
+from vedette.broker import Broker, without_password
 from vedette.contract import documents
 from vedette.contract.durations import Duration, Size
 from vedette.contract.manifest import Name
 from vedette.contract.payloads.spec import PRESETS, PayloadSpec
-from vedette.phrases import Crowd, Rule, TrialLength
+from vedette.phrases import Crowd, Loopback, Rule, TrialLength
 from vedette.topics import TopicFilter, announcement
-
-_LONGEST_SESSION_S = 2**32 - 1
-_PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 Word = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 TopicPrefix = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$")]
@@ -29,66 +25,6 @@ Count = Annotated[int, msgspec.Meta(ge=1)]
 
 class Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What every part of the configuration is."""
-
-
-class Broker(Struct, frozen=True):
-    """Where the broker is and how to log in.
-
-    Attributes:
-        url: `mqtt://HOST[:PORT]` or, with TLS, `mqtts://HOST[:PORT]`.
-        password_file: A file that holds the password; `${CREDENTIALS_DIRECTORY}` and the like are filled in.
-        ca_file: Certificates to trust instead of the system's.
-        cert_file: The agent's own certificate, for mutual TLS; with key_file.
-        protocol: MQTT version.
-        session_expiry: So long the broker keeps what arrives while the agent is away; with MQTT 3.1.1 the broker decides how long. 0 is not
-            at all.
-    """
-
-    url: str
-    username: str | None = None
-    password_file: str | None = None
-    ca_file: str | None = None
-    cert_file: str | None = None
-    key_file: str | None = None
-    protocol: Literal[5, "3.1.1"] = 5
-    client_id: str | None = None
-    keepalive: Duration = Duration(30)
-    session_expiry: Duration = Duration(86400)
-
-    def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in _PORTS or not parts.hostname or parts.path or parts.query or parts.fragment:
-            raise ValueError(f'url: expected mqtt://HOST[:PORT] or mqtts://HOST[:PORT], got "{_without_password(self.url)}"')
-        if parts.password is not None or parts.username is not None:
-            raise ValueError("url: must not hold a user or password; use username and password_file")
-        try:
-            _ = parts.port
-        except ValueError as error:
-            raise ValueError(f"url: {error}") from error
-        if bool(self.cert_file) != bool(self.key_file):
-            raise ValueError("cert_file and key_file go together")
-        if self.password_file and not self.username:
-            raise ValueError("password_file needs username")
-        if not 5 <= self.keepalive <= 3600:
-            raise ValueError(f"keepalive: expected 5s to 1h, got {self.keepalive:.0f} s")
-        if self.session_expiry > _LONGEST_SESSION_S:
-            raise ValueError(f"session_expiry: expected at most 136 years, got {self.session_expiry:.0f} s")
-
-    @property
-    def host(self) -> str:
-        """Name or address."""
-        return urlsplit(self.url).hostname or ""
-
-    @property
-    def port(self) -> int:
-        """As in the URL, or the scheme's own."""
-        parts = urlsplit(self.url)
-        return parts.port or _PORTS[parts.scheme]
-
-    @property
-    def tls(self) -> bool:
-        """Whether the connection is encrypted."""
-        return urlsplit(self.url).scheme == "mqtts"
 
 
 class Alerts(Struct, frozen=True, rename={"raise_": "raise"}):
@@ -254,6 +190,29 @@ class Updates(Struct, frozen=True):
         check_repository(self.repository)
 
 
+class HomeAssistant(Struct, frozen=True):
+    """Home Assistant is told of every device, by MQTT discovery. Where this is configured, even as `{}`, it is.
+
+    Attributes:
+        prefix: Its discovery prefix.
+        birth: Where it says `online` when it has started; it is told of every device again then.
+        gone_after: A device that is not heard of for so long, while the agent can hear, is removed; null for never.
+    """
+
+    prefix: TopicPrefix = "homeassistant"
+    birth: TopicPrefix = "homeassistant/status"
+    gone_after: Duration | None = Duration(7 * 86400)
+
+    def __post_init__(self) -> None:
+        if self.gone_after is not None and not self.gone_after:
+            raise ValueError("gone_after: expected more than 0, or null for never, got 0")
+
+
+def default_state_dir() -> str:
+    """Systemd's StateDirectory, or what that is for the service."""
+    return os.environ.get("STATE_DIRECTORY", "/var/lib/vedette")
+
+
 def check_repository(repository: str) -> None:
     """See that a repository is named in a way that can be followed.
 
@@ -263,9 +222,19 @@ def check_repository(repository: str) -> None:
     parts = urlsplit(repository)
     web = parts.scheme in {"http", "https"} and parts.hostname
     if not web and not repository.startswith("/"):
-        raise ValueError(f'repository: expected https://HOST/PATH, http://HOST/PATH or /A/FOLDER, got "{_without_password(repository)}"')
+        raise ValueError(f'repository: expected https://HOST/PATH, http://HOST/PATH or /A/FOLDER, got "{without_password(repository)}"')
     if web and (parts.query or parts.fragment or "@" in parts.netloc):
-        raise ValueError(f'repository: must not hold a user, a password, ? or #, got "{_without_password(repository)}"')
+        raise ValueError(f'repository: must not hold a user, a password, ? or #, got "{without_password(repository)}"')
+
+
+class Metrics(Struct, frozen=True):
+    """Where Prometheus may scrape the agent.
+
+    Attributes:
+        listen: On this machine only: there is neither a password nor TLS.
+    """
+
+    listen: Loopback = Loopback("127.0.0.1", 9464)
 
 
 class Config(Struct, frozen=True):
@@ -276,11 +245,13 @@ class Config(Struct, frozen=True):
         prefix: What the agent's own topics start with.
         state_dir: Where bundles and undelivered alerts are kept; under systemd its StateDirectory.
         updates: Where signed bundles come from; without it bundles are installed by hand, signed or not.
+        metrics: Where Prometheus may scrape the agent; without it nothing listens.
         durability: What survives a sudden end beside alerts, which always do. `full`: every reading, on disk before it is acknowledged.
             `periodic`: all but the readings of the last `flush_every`. `memory`: only what an orderly end saves.
         flush_every: With `periodic`, how often what arrived goes to disk.
         trial: How long a new model is tried beside the one that is live before it takes its place.
         state_every: A device's state is published at most this often; 0 turns it off.
+        home_assistant: How Home Assistant is told of devices; without it, it is not.
     """
 
     gateway: Word
@@ -290,13 +261,15 @@ class Config(Struct, frozen=True):
     limits: Limits = Limits()
     spool: SpoolLimits = SpoolLimits()
     updates: Updates | None = None
+    metrics: Metrics | None = None
     durability: Literal["full", "periodic", "memory"] = "full"
     flush_every: Duration = Duration(10)
     trial: TrialLength = TrialLength(seconds=600)
     prefix: TopicPrefix = "vedette"
-    state_dir: str = msgspec.field(default_factory=lambda: os.environ.get("STATE_DIRECTORY", "/var/lib/vedette"))
+    state_dir: str = msgspec.field(default_factory=default_state_dir)
     state_every: Duration = Duration(10)
     stats_every: Duration = Duration(30)
+    home_assistant: HomeAssistant | None = None
 
     def alerts_of(self, stream: Stream) -> Alerts:
         """A stream's rules."""
@@ -316,7 +289,8 @@ class Config(Struct, frozen=True):
         for stream in self.streams:
             subscription = stream.filter.subscription
             qos[subscription] = max(stream.qos, qos.get(subscription, 0))
-        return [*qos.items(), *((topic, 1) for topic in self.announcements)]
+        aside = [*self.announcements, *([self.home_assistant.birth] if self.home_assistant else [])]
+        return [*qos.items(), *((topic, 1) for topic in aside)]
 
     def __post_init__(self) -> None:
         names = [stream.name for stream in self.streams]
@@ -324,6 +298,8 @@ class Config(Struct, frozen=True):
             raise ValueError("streams: at least one is needed")
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(f'streams: the name "{min(twice)}" stands twice')
+        if self.home_assistant and not self.state_every:
+            raise ValueError("home_assistant: it shows devices' states: set state_every to more than 0, such as 10s")
 
 
 def load(path: Path) -> Config:
@@ -355,7 +331,3 @@ def _with_preset(stream: object) -> object:
         payload = {"preset" if payload in PRESETS else "format": payload}
     preset = PRESETS.get(str(payload.get("preset"))) if isinstance(payload, dict) else None
     return {**({"topic": preset.topic} if preset else {}), **stream, "payload": payload}
-
-
-def _without_password(url: str) -> str:
-    return re.sub(r"//[^@/]*@", "//…@", url)

@@ -9,13 +9,12 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-import msgspec
-
 from vedette.alerts import Alert, ended
 from vedette.contract import saved
 from vedette.contract.errors import DiskError, SavedError
 from vedette.contract.readings import Message
 from vedette.journal import Durability, Journal, Past, Tick
+from vedette.logs import Faults
 from vedette.outbox import Outbox
 from vedette.pipeline import Outcome
 from vedette.rollout import Rollout
@@ -54,6 +53,7 @@ class Engine:
         self._blank = self._state()
         self._state_bytes = 0
         self._spent_s = 0.0
+        self._known, self._told = Faults(), Faults()
         self.number = self.crashed = 0
 
     def resume(self) -> None:
@@ -76,8 +76,9 @@ class Engine:
         began = time.monotonic()
         try:
             outcome = self._rollout.process(messages)
-        except Exception:  # because whatever it is, all other devices have to be watched on
-            log.exception("%d messages brought the pipeline down; it begins anew, and takes them one by one", len(messages))
+        except Exception as error:
+            if self._known.is_new(error):
+                log.exception("%d messages brought the pipeline down; it begins anew, and takes them one by one", len(messages))
             outcome = self._process_singly(messages)
         self.number += len(messages)
         self._spent_s += time.monotonic() - began
@@ -87,10 +88,11 @@ class Engine:
             self._tell(outcome.alerts, None)
         return outcome
 
-    def tick(self, now: float) -> None:
-        """Let time pass: everything that arrived up to `now`, epoch seconds, was processed."""
+    def tick(self, now: float) -> list[Alert]:
+        """Let time pass: everything that arrived up to `now`, epoch seconds, was processed. What that calls for is told."""
         if alerts := self._rollout.pipeline.tick(now):
             self._tell(alerts, Tick(self.number, now))
+        return alerts
 
     def pause(self, since: float | None, until: float) -> None:
         """Nothing could be heard from `since`, or from the last message on, to `until`, epoch seconds: no device was silent then."""
@@ -179,9 +181,11 @@ class Engine:
         """Score one message, or leave it out if that brings the pipeline down."""
         try:
             return self._rollout.pipeline.process(messages)
-        except Exception:  # because all others have to be watched on
-            log.exception("a message on %.200r brought the pipeline down; it is left out", messages[0].topic)
+        except Exception as error:
             self.crashed += 1
+            if self._told.is_new(error):
+                what = "a message on %.200r brought the pipeline down; it is left out, as all like it will be (crashed in the stats)"
+                log.exception(what, messages[0].topic)
             return Outcome([], [])
 
     def _process_singly(self, messages: Sequence[Message]) -> Outcome:
@@ -217,15 +221,7 @@ class Engine:
     def _end_forgotten(self) -> None:
         """End the episodes that were told and that the pipeline, with other models or rules or after a loss, knows nothing of."""
         known = self._rollout.pipeline.open_alerts()
-        told = [alert for found in self._outbox.spool.open_episodes() if (alert := _alert(found)) is not None]
+        told = self._outbox.open_alerts()
         if forgotten := [ended(alert, alert.time.timestamp()) for alert in told if alert.id not in known]:
             log.info("%d alerts that nothing is known of any more are ended", len(forgotten))
             self._tell(forgotten, None)
-
-
-def _alert(found: bytes) -> Alert | None:
-    """An alert as it was sent; None where another version wrote it in a way that this one cannot read."""
-    try:
-        return msgspec.json.decode(found, type=Alert)
-    except msgspec.MsgspecError:
-        return None

@@ -20,6 +20,7 @@ class ServiceManager:
     def __init__(self, address: str | None, watchdog_us: str | None = None) -> None:
         self._alive_every_s = int(watchdog_us) / 1e6 / 4 if watchdog_us and watchdog_us.isdecimal() else math.inf
         self._alive_due = 0.0 if math.isfinite(self._alive_every_s) else math.inf
+        self._is_deaf = False
         self._address = "\0" + address[1:] if address and address.startswith("@") else address
 
     def alive(self, now: float) -> None:
@@ -36,7 +37,11 @@ class ServiceManager:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
                 channel.sendto("\n".join(states).encode(), self._address)
         except OSError as error:
-            log.warning("systemd cannot be told %s: %s", states[0], error.strerror)
+            if not self._is_deaf:
+                log.warning("systemd cannot be told %s: %s", states[0], error.strerror)
+            self._is_deaf = True
+        else:
+            self._is_deaf = False
 
 
 def resident_bytes() -> int:

@@ -1,34 +1,34 @@
-"""The connection to the broker; with `network`, the agent's only importer of paho.
+"""The agent's connection to the broker.
 
-Rules this module keeps: the network's thread does nothing but hand over; a lost broker is retried for ever, and said once;
-nothing is published while disconnected, because paho would queue it and a retry would then send it twice; a session that the broker has
-kept is gone on with, not subscribed to anew, which would bring retained messages again; secrets are never logged.
+Rules this module keeps: the network's thread does nothing but hand over; a lost broker is retried for ever, and said once, with why;
+a message that the broker refuses is no delivered one; nothing is published while disconnected, because paho would queue it and a retry
+would then send it twice; a session that the broker has kept is gone on with, not subscribed to anew, which would bring retained messages
+again; secrets are never logged.
 """
 
 import logging
-import os
-import queue
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from vedette.config import Broker
-from vedette.contract.errors import BrokerError, ConfigError
-from vedette.contract.readings import Message
-from vedette.network import Client, Network, OnBurst
+from vedette import cloudevents
+from vedette.broker import Broker
+from vedette.contract.errors import ConfigError
+from vedette.network import CONNECT_TIMEOUT_S, Client, DialledClient, Network, OnBurst
+from vedette.refusals import explain_code, explain_failure
+from vedette.transport import dial, tls_context
 
 log = logging.getLogger(__name__)
 
-_PROTOCOLS = {5: paho.MQTTv5, "3.1.1": paho.MQTTv311}
+PROTOCOLS = {5: paho.MQTTv5, "3.1.1": paho.MQTTv311}
 _LONGEST_RETRY_S = 30
 
 _MOST_IN_FLIGHT = 1024
@@ -41,6 +41,13 @@ _properties: Any = Properties  # because paho's has no types
 
 Subscriptions = Sequence[tuple[str, int]]
 """Filters and their QoS."""
+
+
+class Answer(NamedTuple):
+    """What became of a message: its id, and whether the broker took it."""
+
+    mid: int
+    taken: bool
 
 
 class Session(Protocol):
@@ -89,9 +96,14 @@ class Connection:
         self._lost: float | None = None
         self._outages: deque[tuple[float | None, float]] = deque()
         self._said: str | None = None
-        self._delivered: deque[int] = deque()
-        self._client = _client(broker, broker.client_id or client_id, clean=session is None)
-        self._network = Network(self._client, _LONGEST_RETRY_S, broker.keepalive, max_payload, on_burst, self._not_reached)
+        self._is_let_in: bool | None = None  # None before the broker's answer
+        self._failure = ""
+        self._answers: deque[tuple[int, str | None]] = deque()
+        self._topics: dict[int, str] = {}
+        self._refused: dict[str, tuple[str, str]] = {}
+        self._context: ssl.SSLContext | None = None
+        self._client = self._make_client(broker.client_id or client_id)
+        self._network = Network(self._client, _LONGEST_RETRY_S, broker.keepalive, max_payload, on_burst, self._ended)
         if status_topic is not None:
             self._client.will_set(status_topic, "offline", qos=1, retain=True)
         self._client.on_connect = self._connected
@@ -105,7 +117,7 @@ class Connection:
         Raises:
             ConfigError: a credential or certificate cannot be read.
         """
-        log_in(self._client, self._broker)
+        self._context = log_in(self._client, self._broker)
         more: dict[str, Any] = {}
         if self._broker.protocol == 5:
             wishes = _properties(PacketTypes.CONNECT)
@@ -129,21 +141,59 @@ class Connection:
         self._network.revive()
         return self._network.lives(time.monotonic())
 
-    def publish(self, topic: str, payload: bytes | str, *, qos: int = 0, retain: bool = False) -> int | None:
+    def publish(
+        self, topic: str, payload: bytes | str, *, qos: int = 0, retain: bool = False, event: Sequence[tuple[str, str]] = ()
+    ) -> int | None:
         """Publish, if connected.
 
+        Args:
+            topic: Where to.
+            payload: What.
+            qos: At most once, or at least once.
+            retain: Whether the broker is to keep it.
+            event: Attributes of the CloudEvent that a JSON payload is; MQTT 3.1.1 has no place for them.
+
         Returns:
-            The message's id, which `take_delivered` gives back once the broker has it; None if it was not sent.
+            The message's id, which `take_answers` gives back once the broker has answered; None if it was not sent.
         """
         if not self._client.is_connected():
             return None
-        info = self._client.publish(topic, payload, qos=qos, retain=retain)
+        properties = _event_properties(event) if event and self._broker.protocol == 5 else None
+        info = self._client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
         # Any other code means that paho has queued it and will send it by itself.
-        return None if info.rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE else info.mid
+        if info.rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
+            return None
+        if qos:
+            self._topics[info.mid] = topic
+        return info.mid
 
-    def take_delivered(self) -> list[int]:
-        """Ids of the messages that the broker has acknowledged since the last call."""
-        return [self._delivered.popleft() for _ in range(len(self._delivered))]
+    def take_answers(self) -> list[Answer]:
+        """What became of messages, as far as it was told since the last call. MQTT 3.1.1 tells of none that it is refused."""
+        answers = [self._answers.popleft() for _ in range(len(self._answers))]
+        for mid, refusal in answers:
+            if (topic := self._topics.pop(mid, None)) is not None:
+                self._note(topic, refusal)
+        return [Answer(mid, refusal is None) for mid, refusal in answers]
+
+    @property
+    def refusing(self) -> str | None:
+        """What the broker does not take of the agent's messages, and why; None while it takes all."""
+        if not self._refused:
+            return None
+        return "the broker refuses " + ", ".join(f"{part} ({reason})" for part, (_, reason) in sorted(self._refused.items()))
+
+    def _note(self, topic: str, refusal: str | None) -> None:
+        """Say once what the broker begins to refuse, and when it takes it again. Alerts are told apart by stream, not by device."""
+        root = (self._status_topic or "").rpartition("/")[0]
+        part = "/".join(topic.removeprefix(f"{root}/").split("/")[:2])
+        if refusal is not None:
+            if part not in self._refused:
+                stays = "alerts wait in the spool; " if part.startswith("alerts/") else ""
+                log.warning("%s refuses messages on %s: %s; %sallow the agent to write %s/#", self._address, topic, refusal, stays, root)
+                self._refused[part] = topic, refusal
+        elif self._refused.get(part, ("",))[0] == topic:
+            del self._refused[part]
+            log.info("%s takes messages on %s again", self._address, topic)
 
     def take_outages(self) -> list[tuple[float | None, float]]:
         """From when to when there was no connection, epoch seconds, since the last call; the first begins before anything is known."""
@@ -153,6 +203,11 @@ class Connection:
     def connected(self) -> bool:
         """Whether the broker has accepted the connection."""
         return self._client.is_connected()
+
+    @property
+    def trouble(self) -> str | None:
+        """What was said last of a broker that is away or refuses something; None while all is well."""
+        return self._said
 
     def stop(self, timeout_s: float = 5.0) -> None:
         """Say `offline`, disconnect and end the network's thread."""
@@ -168,8 +223,10 @@ class Connection:
 
     def _connected(self, client: paho.Client, _data: Any, flags: Any, reason: ReasonCode, _properties: Any) -> None:
         if reason.is_failure:
-            self._say(f"{self._address} refuses the connection: {explain_refusal(str(reason))}")
+            self._is_let_in = False
+            self._say(f"{self._address} refuses the connection: {explain_code(str(reason))}")
             return
+        self._is_let_in = True
         self._outages.append((self._lost, time.time()))
         granted: Subscriptions = ()
         if self._session and flags.session_present:
@@ -201,15 +258,25 @@ class Connection:
         log.info("connected to %s, subscribed to %s", self._address, ", ".join(name for name, _ in self._subscriptions))
 
     def _disconnected(self, _client: Any, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
+        if not self._is_let_in:
+            return  # told where it is known why
         self._lost = time.time()
         if reason.is_failure and self._said is None:
-            self._say(f"connection to {self._address} lost: {reason}")
+            self._say(f"connection to {self._address} lost: {explain_code(str(reason))}")
 
-    def _not_reached(self) -> None:
-        self._say(f"{self._address} cannot be reached; trying again for ever, at most every {_LONGEST_RETRY_S} s")
+    def _ended(self, error: OSError | None) -> None:
+        """Say why the broker gave no answer at all."""
+        if self._is_let_in is None and self._failure != (failure := repr((error, error and error.__cause__))):
+            # Looked into once: an attempt that fails as the one before has nothing new to say.
+            self._failure = failure
+            why = explain_failure(self._broker, error, self._context)
+            self._say(f"{self._address} {why}; trying again for ever, at most every {_LONGEST_RETRY_S} s")
+        elif self._is_let_in is not None:
+            self._failure = ""
+        self._is_let_in = None
 
-    def _published(self, _client: Any, _data: Any, mid: int, _reason: Any, _properties: Any) -> None:
-        self._delivered.append(mid)
+    def _published(self, _client: Any, _data: Any, mid: int, reason: ReasonCode, _properties: Any) -> None:
+        self._answers.append((mid, str(reason) if reason.is_failure else None))
         self._on_progress()
 
     def _say(self, what: str) -> None:
@@ -222,162 +289,59 @@ class Connection:
     def _address(self) -> str:
         return self._broker.url
 
-
-def _client(broker: Broker, client_id: str, *, clean: bool) -> Client:
-    # MQTT 5 says so at each connect.
-    more: dict[str, Any] = {} if broker.protocol == 5 else {"clean_session": clean}
-    return Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=_PROTOCOLS[broker.protocol], **more)
-
-
-def _message(message: paho.MQTTMessage) -> Message:
-    try:
-        topic = message.topic
-    except UnicodeDecodeError:
-        topic = ""  # no stream's topic: it is counted as unmatched
-    return Message(topic, bytes(message.payload), time.time(), message.retain)
+    def _make_client(self, client_id: str) -> Client:
+        # MQTT 5 says so at each connect.
+        more: dict[str, Any] = {} if self._broker.protocol == 5 else {"clean_session": self._session is None}
+        return Client(
+            lambda: dial(self._broker, self._context, CONNECT_TIMEOUT_S),
+            client_id=client_id,
+            protocol=PROTOCOLS[self._broker.protocol],
+            **more,
+        )
 
 
-def probe(
-    broker: Broker,
-    client_id: str,
-    subscriptions: Sequence[tuple[str, int]],
-    timeout_s: float,
-    on_message: Callable[[Message], None] | None = None,
-    stay: Callable[[], None] | None = None,
-) -> None:
-    """Connect and subscribe once, as the agent would, then leave.
-
-    Args:
-        broker: Where and as whom.
-        client_id: Whatever the broker's configuration names: the agent itself may be connected under that.
-        subscriptions: Filters and their QoS.
-        timeout_s: For all but the stay.
-        on_message: Given what arrives, by the network's thread.
-        stay: Called once subscribed; the connection ends when it returns.
-
-    Raises:
-        BrokerError: what the broker, or the way to it, refuses, and what to do.
-    """
-    answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    client = paho.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=_PROTOCOLS[broker.protocol])
-    log_in(client, broker)
-
-    def connected(client: paho.Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
-        if reason.is_failure:
-            answers.put(f"refuses the connection: {explain_refusal(str(reason))}")
-        else:
-            client.subscribe(list(subscriptions))
-
-    def subscribed(_client: Any, _data: Any, _mid: int, reasons: list[ReasonCode], _properties: Any) -> None:
-        answers.put(explain_grants(subscriptions, reasons))
-
-    def received(_client: Any, _data: Any, message: paho.MQTTMessage) -> None:
-        if on_message:
-            on_message(_message(message))
-
-    client.on_connect, client.on_subscribe, client.on_message = connected, subscribed, received
-    _run_once(client, broker, answers, 1, timeout_s, stay)
+def _event_properties(event: Sequence[tuple[str, str]]) -> Any:
+    found = _properties(PacketTypes.PUBLISH)
+    found.UserProperty = list(event)
+    found.ContentType = cloudevents.CONTENT_TYPE
+    found.PayloadFormatIndicator = 1  # UTF-8
+    return found
 
 
-def publish_once(broker: Broker, client_id: str, messages: Mapping[str, bytes], timeout_s: float) -> None:
-    """Connect, publish messages retained with QoS 1, wait until the broker has them all, then leave.
-
-    Args:
-        broker: Where and as whom.
-        client_id: Unless the broker's configuration names one.
-        messages: Payloads by topic.
-        timeout_s: For all of it.
-
-    Raises:
-        BrokerError: what the broker, or the way to it, refuses, and what to do.
-    """
-    answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    client = paho.Client(CallbackAPIVersion.VERSION2, client_id=broker.client_id or client_id, protocol=_PROTOCOLS[broker.protocol])
-    log_in(client, broker)
-
-    def connected(client: paho.Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
-        if reason.is_failure:
-            answers.put(f"refuses the connection: {explain_refusal(str(reason))}")
-            return
-        for topic, payload in messages.items():
-            client.publish(topic, payload, qos=1, retain=True)
-
-    def published(_client: Any, _data: Any, _mid: int, reason: ReasonCode, _properties: Any) -> None:
-        answers.put(f"refuses to publish: {explain_refusal(str(reason))}" if reason.is_failure else None)
-
-    client.on_connect, client.on_publish = connected, published
-    _run_once(client, broker, answers, len(messages), timeout_s)
-
-
-def _run_once(
-    client: paho.Client,
-    broker: Broker,
-    answers: queue.SimpleQueue[str | None],
-    expected: int,
-    timeout_s: float,
-    stay: Callable[[], None] | None = None,
-) -> None:
-    """Connect a client, wait for as many answers or for one that is a fault, stay, and disconnect it."""
-    try:
-        client.connect(broker.host, broker.port, keepalive=max(5, int(timeout_s)))
-    except OSError as error:
-        reason = error.strerror or error
-        raise BrokerError(f"broker.url: {broker.url} cannot be reached: {reason}; is it running, is the port right?") from error
-    client.loop_start()
-    deadline = time.monotonic() + timeout_s
-    fault = None
-    try:
-        while expected and not fault:
-            fault = answers.get(timeout=max(0.0, deadline - time.monotonic()))
-            expected -= 1
-        if stay and not fault:
-            stay()
-    except queue.Empty:
-        fault = f"does not answer as an MQTT broker within {timeout_s:.0f} s; is the port right, does it want TLS (mqtts)?"
-    finally:
-        client.disconnect()
-        client.loop_stop()
-    if fault:
-        raise BrokerError(f"broker: {broker.url} {fault}")
-
-
-def log_in(client: paho.Client, broker: Broker) -> None:
-    """Give a client the broker's credentials.
+def check_login(broker: Broker) -> None:
+    """See that the credentials can be read and used, without a connection.
 
     Raises:
         ConfigError: a file cannot be read, or is not what it should be.
     """
     if broker.username:
-        client.username_pw_set(broker.username, _read_password(broker.password_file))
-    if broker.tls:
-        try:
-            client.tls_set(broker.ca_file, broker.cert_file, broker.key_file)
-        except (OSError, ssl.SSLError, ValueError) as error:
-            files = ", ".join(filter(None, (broker.ca_file, broker.cert_file, broker.key_file)))
-            raise ConfigError(f"broker: certificates cannot be used ({files}): {error}") from error
+        _read_password(broker)
+    tls_context(broker)
 
 
-def explain_refusal(reason: str) -> str:
-    """What to do about a broker's refusal, in words."""
-    advice = {
-        "Unsupported protocol version": "set broker.protocol: 3.1.1",
-        "Not authorized": "check broker.username, broker.password_file and the broker's access list",
-        "Bad user name or password": "check broker.username and broker.password_file",
-    }
-    return f"{reason}; {advice[reason]}" if reason in advice else reason
+def log_in(client: DialledClient, broker: Broker) -> ssl.SSLContext | None:
+    """Give a client the broker's credentials.
+
+    Returns:
+        Those for the way to the broker; None where that is not encrypted.
+
+    Raises:
+        ConfigError: a file cannot be read, or is not what it should be.
+    """
+    if broker.username:
+        client.username_pw_set(broker.username, _read_password(broker))
+    return tls_context(broker)
 
 
-def explain_grants(subscriptions: Sequence[tuple[str, int]], reasons: Sequence[ReasonCode]) -> str | None:
+def explain_grants(subscriptions: Subscriptions, reasons: Sequence[ReasonCode]) -> str | None:
     """Which subscriptions a broker refuses and what to do, in words; None where it grants all."""
     refused = [name for (name, _), reason in zip(subscriptions, reasons, strict=True) if reason.is_failure]
     return f"refuses the subscription to {', '.join(refused)}: allow it in the broker's access list" if refused else None
 
 
-def _read_password(password_file: str | None) -> str | None:
-    if password_file is None:
-        return None
-    path = Path(os.path.expandvars(password_file))
+def _read_password(broker: Broker) -> str | None:
+    path = broker.file("password_file")
     try:
-        return path.read_text(encoding="utf-8").rstrip("\r\n")
+        return path.read_text(encoding="utf-8").rstrip("\r\n") if path else None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"broker.password_file: {path}: {getattr(error, 'strerror', None) or 'not UTF-8'}") from error

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
 
 from vedette.packets import Burst, Packets
 
@@ -34,7 +35,12 @@ broker cuts short there is not waited for.
 """
 
 _MISC_S = 0.25
-_CONNECT_TIMEOUT_S = 10.0
+CONNECT_TIMEOUT_S = 10.0
+"""For each step of the way to the broker."""
+
+_ANSWER_TIMEOUT_S = 30.0
+"""For the broker's answer to a connection, however long its keepalive. One that has just started may have much to load."""
+
 
 _DEAD_KEEPALIVES = 1.3
 """A healthy broker is heard of, or takes what is sent, once in a keepalive and the time of a round trip."""
@@ -53,7 +59,7 @@ class ReadAhead:
     """A socket of which paho is given one packet at a time, and which sends on `flush` what it was given.
 
     Args:
-        inner: Connected; a TCP, TLS or WebSocket one.
+        inner: Connected; a socket, or what reads and writes like one.
 
     Attributes:
         sent: Bytes that the system took so far.
@@ -61,6 +67,7 @@ class ReadAhead:
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
+        self._pending: Callable[[], int] | None = getattr(inner, "pending", None)
         self._room = memoryview(bytearray(READ_AHEAD))
         self._read = self._offered = b""
         self._is_over = False
@@ -90,7 +97,7 @@ class ReadAhead:
     @property
     def holds_more(self) -> bool:
         """Whether bytes are here that the system will not wake anybody for."""
-        return isinstance(self._inner, ssl.SSLSocket) and self._inner.pending() > 0
+        return self._pending is not None and self._pending() > 0
 
     def hang_up(self) -> None:
         """Give paho nothing any more: that is how it learns that a connection is gone."""
@@ -149,17 +156,29 @@ class ReadAhead:
         return getattr(self._inner, name)
 
 
-class Client(paho.Client):
-    """A paho client whose socket reads ahead. This is all of paho's inside that is relied upon."""
+class DialledClient(paho.Client):
+    """A paho client that is given its socket. This and its subclass are all of paho's inside that is relied upon.
+
+    Args:
+        dial: Connects.
+        options: paho's.
+    """
+
+    def __init__(self, dial: Callable[[], Any], **options: Any) -> None:
+        super().__init__(CallbackAPIVersion.VERSION2, **options)
+        self._dial = dial
+
+    def _create_socket(self) -> Any:
+        return self._dial()
+
+
+class Client(DialledClient):
+    """One whose socket reads ahead."""
 
     ahead: ReadAhead | None = None
 
     def _create_socket(self) -> Any:
-        inner: Any = super()._create_socket()
-        if getattr(inner, "family", None) in {socket.AF_INET, socket.AF_INET6}:
-            # Writes are gathered here already; the system would hold some back until the broker's late acknowledgement, for 40 ms.
-            inner.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.ahead = ReadAhead(inner)
+        self.ahead = ReadAhead(super()._create_socket())
         return self.ahead
 
 
@@ -167,12 +186,12 @@ class Network:
     """The thread.
 
     Args:
-        client: Configured; its host is set by `connect_async`.
+        client: Configured, by `connect_async` too.
         longest_retry_s: Between two attempts to connect.
         keepalive_s: As the client has it.
         max_payload: Longest payload that anybody wants, bytes.
         on_burst: Takes messages of QoS 0 and 1, by the thread.
-        not_reached: Told, by the thread, when an attempt fails.
+        on_end: Told, by the thread, when an attempt has failed or a connection has ended; with what the system said, if it did.
     """
 
     def __init__(
@@ -182,16 +201,15 @@ class Network:
         keepalive_s: float,
         max_payload: int,
         on_burst: OnBurst,
-        not_reached: Callable[[], None],
+        on_end: Callable[[OSError | None], None],
     ) -> None:
         self._client, self._longest_retry_s = client, longest_retry_s
         self._dead_s, self.max_packet = _DEAD_KEEPALIVES * keepalive_s, max_payload + _HEAD
-        self._on_burst, self._not_reached = on_burst, not_reached
+        self._on_burst, self._on_end = on_burst, on_end
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="vedette-network", daemon=True)
         self._attempts = 0
         self._due = 0.0
-        client.connect_timeout = _CONNECT_TIMEOUT_S
         client.on_socket_register_write = self._wake
 
     def start(self) -> None:
@@ -235,23 +253,30 @@ class Network:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            self._due = time.monotonic() + 2 * _CONNECT_TIMEOUT_S + self._dead_s
+            # Three steps, and as many looks at why one of them failed.
+            self._due = time.monotonic() + 6 * CONNECT_TIMEOUT_S + self._dead_s
             try:
-                self._client.reconnect()
-            except (OSError, ValueError):
-                self._not_reached()
+                said = self._connect_and_serve()
+                if not self._stop.is_set():
+                    self._on_end(said)
             except Exception:  # because a thread that ends here would leave the agent deaf, with nobody to say so
                 log.exception("the connection could not be begun; trying again")
-            else:
-                self._serve()
             if not self._stop.is_set():
                 self._attempts += 1
                 ceiling = min(self._longest_retry_s, 2.0 ** min(self._attempts, 16) / 2)
                 self._due = time.monotonic() + ceiling
                 self._stop.wait(ceiling * random.uniform(0.5, 1.0))  # noqa: S311 because it spreads gateways, it guards nothing
 
-    def _serve(self) -> None:
-        """Read and write until the connection is gone."""
+    def _connect_and_serve(self) -> OSError | None:
+        try:
+            self._client.reconnect()
+        except OSError as error:
+            return error
+        return self._serve()
+
+    def _serve(self) -> OSError | None:
+        """Read and write until the connection is gone; what the system said then."""
+        said = None
         ahead = self._client.ahead
         assert ahead
         try:
@@ -260,12 +285,14 @@ class Network:
                 selector.register(ahead, selectors.EVENT_READ)
                 self._converse(ahead, selector)
         except OSError as error:
+            said = error
             log.debug("connection: %s", error)
         except Exception:  # because whatever it is, other messages will come: a new connection begins without the one that brought it about
             log.exception("a message could not be handled; connecting anew")
         if self._client.socket():
             ahead.hang_up()
             self._client.loop_read()  # paho, too, has to know
+        return said
 
     def _converse(self, ahead: ReadAhead, selector: selectors.BaseSelector) -> None:
         client = self._client
@@ -295,7 +322,7 @@ class Network:
             if self._wakes in ready:
                 self._wakes.recv(4096)
             talk.go_on(has_news=ahead in ready)
-            if talk.silent_s(is_sent=is_sent) > self._dead_s:
+            if talk.silent_s(is_sent=is_sent) > (self._dead_s if client.is_connected() else min(self._dead_s, _ANSWER_TIMEOUT_S)):
                 raise ConnectionError("the broker has been silent for too long")
 
 

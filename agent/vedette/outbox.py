@@ -1,14 +1,20 @@
-"""The way out of an alert: spool, broker, acknowledgement, and only then off the disk."""
+"""The way out of an alert: spool, broker, acknowledgement, and only then off the disk.
+
+Rules this module keeps: an alert that the broker refuses stays in the spool, and those that come after it on the same topic wait behind it;
+all others go on.
+"""
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Protocol
 
 import msgspec
 
+from vedette import cloudevents
 from vedette.alerts import Alert
 from vedette.contract.errors import DiskError
 from vedette.database import Database
-from vedette.spool import Outgoing, Spool
+from vedette.spool import Outgoing, Spool, Spooled
 from vedette.topics import AgentTopics
 
 MAX_IN_FLIGHT = 20
@@ -23,6 +29,10 @@ RECOVER_EVERY_S = 0.5
 """How often a disk that fails is tried again."""
 
 
+RETRY_EVERY_S = 30.0
+"""How often topics that the broker refuses are tried again, and no more of them than may be in flight: it is mended by hand, or never."""
+
+
 class Publisher(Protocol):
     """What of the connection an outbox needs."""
 
@@ -30,11 +40,13 @@ class Publisher(Protocol):
     def connected(self) -> bool:
         """Whether the broker has accepted it."""
 
-    def publish(self, topic: str, payload: bytes | str, *, qos: int = 0, retain: bool = False) -> int | None:
+    def publish(
+        self, topic: str, payload: bytes | str, *, qos: int = 0, retain: bool = False, event: Sequence[tuple[str, str]] = ()
+    ) -> int | None:
         """Publish; the message's id, or None if it was not sent."""
 
-    def take_delivered(self) -> list[int]:
-        """Ids of the messages that the broker has acknowledged since the last call."""
+    def take_answers(self) -> Sequence[tuple[int, bool]]:
+        """Ids of the messages that the broker has answered since the last call, and whether it took them."""
 
 
 class Outbox:
@@ -52,7 +64,12 @@ class Outbox:
 
     def __init__(self, database: Database, spool: Spool, connection: Publisher, topics: AgentTopics) -> None:
         self._database, self.spool, self._connection, self._topics = database, spool, connection, topics
-        self._in_flight: dict[int, int] = {}
+        self._in_flight: dict[int, Spooled] = {}
+        # In the order in which they are tried again.
+        self._refused: dict[str, None] = {}
+        self._retried: set[str] = set()
+        self._retry_due: float | None = None  # None until a turn that says what time it is
+        self._was_connected = False
         self._forget_due = 0.0
         self._last_sent = 0
         self._rewinds = spool.rewinds
@@ -61,9 +78,20 @@ class Outbox:
         """Alerts that the broker has not acknowledged yet."""
         return len(self.spool)
 
+    @property
+    def busy(self) -> bool:
+        """Whether alerts are on their way, or could be; those that the broker refuses are not."""
+        return bool(self._in_flight) or self._last_sent < self.spool.newest
+
     def outgoing(self, alerts: Sequence[Alert]) -> list[Outgoing]:
         """Alerts as the spool takes them."""
         return [Outgoing(self._topics.alert(a.stream, a.device), msgspec.json.encode(a), a.id, a.type) for a in alerts]
+
+    def open_alerts(self) -> list[Alert]:
+        """The last message of every episode of which a `new` was told and no `end`, but for those that another version wrote in a way that
+        this one cannot read.
+        """
+        return [alert for found in self.spool.open_episodes() if (alert := _alert(found)) is not None]
 
     def deliver(self, now: float) -> None:
         """Send what may be sent, and forget what was acknowledged. Never waits but for the disk.
@@ -71,12 +99,49 @@ class Outbox:
         Args:
             now: Monotonic clock, seconds; infinity forgets at once.
         """
-        self.spool.remove(n for mid in self._connection.take_delivered() if (n := self._in_flight.pop(mid, None)) is not None)
+        for mid, taken in self._connection.take_answers():
+            if alert := self._in_flight.pop(mid, None):
+                self._settle_answer(alert, taken=taken)
+        self._retry(now)
         self._send()
         if (self.spool.unsettled or self._database.failing) and now >= self._forget_due:
             self._settle()
             pause_s = RECOVER_EVERY_S if self._database.failing else FORGET_EVERY_S
             self._forget_due = now + pause_s if now < float("inf") else 0.0
+
+    def _settle_answer(self, alert: Spooled, *, taken: bool) -> None:
+        if taken:
+            self.spool.remove([alert.number])
+            if alert.topic in self._refused:
+                # Something has changed: what waits behind it goes, and the others are worth another try.
+                del self._refused[alert.topic]
+                self._last_sent, self._retry_due = 0, 0.0
+        else:
+            self._refused.pop(alert.topic, None)
+            self._refused[alert.topic] = None
+
+    def _retry(self, now: float) -> None:
+        """Let the first alert of some topics that were refused be sent once more."""
+        connected = self._connection.connected
+        is_due = self._retry_due is not None and now >= self._retry_due
+        if not self._refused:
+            self._retry_due = None
+        elif connected and (is_due or not self._was_connected):
+            self._retried = set(islice(self._refused, MAX_IN_FLIGHT))
+            self._retry_due = None
+            self._last_sent = 0
+        if self._refused and self._retry_due is None and 0 < now < float("inf"):
+            self._retry_due = now + RETRY_EVERY_S
+        self._was_connected = connected
+
+    def _may_go(self, topic: str) -> bool:
+        """Whether the next alert of a topic is sent now; of one that is tried again, the first alone."""
+        if topic not in self._refused:
+            return True
+        if topic not in self._retried:
+            return False
+        self._retried.discard(topic)
+        return True
 
     def _settle(self) -> None:
         if self._database.failing and not self._database.recover():
@@ -91,13 +156,23 @@ class Outbox:
         room = MAX_IN_FLIGHT - len(self._in_flight)
         if room <= 0 or self._last_sent >= self.spool.newest or not self._connection.connected:
             return
-        waiting = self.spool.after(self._last_sent, room, set(self._in_flight.values()))
+        newest, besides = self.spool.newest, {alert.number for alert in self._in_flight.values()}
+        waiting = self.spool.after(self._last_sent, room, besides, self._may_go)
         if self._rewinds != self.spool.rewinds:
             self._rewinds = self.spool.rewinds
-            waiting = self.spool.after(0, room, set(self._in_flight.values()))
+            waiting = self.spool.after(0, room, besides, self._may_go)
         for alert in waiting:
-            mid = self._connection.publish(alert.topic, alert.payload, qos=1)
+            mid = self._connection.publish(alert.topic, alert.payload, qos=1, event=cloudevents.attributes(alert.payload))
             if mid is None:
                 return
-            self._in_flight[mid] = alert.number
+            self._in_flight[mid] = alert
             self._last_sent = alert.number
+        if len(waiting) < room:
+            self._last_sent = newest  # past those that may not go
+
+
+def _alert(found: bytes) -> Alert | None:
+    try:
+        return msgspec.json.decode(found, type=Alert)
+    except msgspec.MsgspecError:
+        return None

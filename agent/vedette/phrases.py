@@ -1,7 +1,8 @@
-"""Settings that are written as a phrase: `3 of 5`, `10 within 60s`, `500 windows`."""
+"""Settings that are written as a phrase: `3 of 5`, `10 within 60s`, `500 windows`, `127.0.0.1:9464`."""
 
 import math
 import re
+from ipaddress import ip_address
 from typing import Self
 
 from vedette.contract.durations import Duration
@@ -107,3 +108,34 @@ class TrialLength:
         if self.windows is not None:
             return f"{self.windows} windows"
         return "off" if self.seconds is None else f"{self.seconds:g} s" if self.seconds < 60 else f"{self.seconds / 60:g} min"
+
+
+class Loopback:
+    """Where something listens that only this machine may ask: `127.0.0.1:PORT` or `[::1]:PORT`.
+
+    Attributes:
+        host: An address.
+        port: 1 to 65535.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host, self.port = host, port
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        """Read `127.0.0.1:9464`.
+
+        Raises:
+            ValueError: it is something else, or an address that others can reach.
+        """
+        match = re.fullmatch(r"(?:\[([0-9a-fA-F:]+)\]|([\d.]+)):(\d{1,5})", value, re.ASCII) if isinstance(value, str) else None
+        try:
+            if match and ip_address(match[1] or match[2]).is_loopback and 1 <= int(match[3]) <= 65535:
+                return cls(match[1] or match[2], int(match[3]))
+        except ValueError:
+            pass  # no address: as below
+        raise ValueError(f"expected 127.0.0.1:PORT or [::1]:PORT, since only this machine may ask, got {value!r}")
+
+    def __repr__(self) -> str:
+        """As it is written."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

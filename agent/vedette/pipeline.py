@@ -4,7 +4,6 @@ Rules this module keeps: no I/O and no clock; what one stream sends never stops 
 """
 
 import functools
-import logging
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -24,8 +23,6 @@ from vedette.contract.readings import Decoder, Message, PayloadLimits
 from vedette.contract.scores import RawScores, Scorer
 from vedette.detector import Detector, Windowed
 from vedette.stream import Course, Scored, StreamPipeline
-
-log = logging.getLogger(__name__)
 
 
 class Outcome(NamedTuple):
@@ -67,11 +64,12 @@ def _score_together(runs: Sequence[_Run]) -> None:
             for run in runs:
                 _score_together([run])
             return
-        log.warning("stream %s: a batch could not be scored: %s", runs[0].stream.name, error)
+        runs[0].stream.say_scoring(str(error))
         runs[0].go_on(None)
         return
     ends = np.cumsum([len(windows) for windows in waiting])
     for run, part in zip(runs, np.split(raw, ends[:-1]), strict=True):
+        run.stream.say_scoring(None)
         run.go_on(part)
 
 
@@ -160,6 +158,7 @@ class Pipeline:
             devices = Devices(limits.devices, Admission(AdmissionLimits(limits.rate, limits.burst), limits.devices))
             judge = Judge(rules, config.gateway, stream.name, model, devices, features)
             self.streams.append(StreamPipeline(stream, decoder, judge, detector, explains=explains))
+        self._named = {stream.name: stream for stream in self.streams}
         self._route = functools.lru_cache(maxsize=2 * limits.devices)(self._find_route)
 
     def adopt(self, other: "Pipeline") -> None:
@@ -189,6 +188,23 @@ class Pipeline:
     def open_alerts(self) -> set[str]:
         """Ids of the episodes that were told and whose end was not told yet."""
         return {id_ for stream in self.streams for id_ in stream.open_alerts()}
+
+    def open_alert(self, stream: str, device: str) -> str | None:
+        """The id of a device's alert, if it has one now; of the stream's with an empty device."""
+        return self._named[stream].judge.open_alert(device)
+
+    def knows(self, stream: str, device: str) -> bool:
+        """Whether a device is among those that a stream remembers."""
+        return self._named[stream].devices.slot(device) is not None
+
+    @property
+    def evicted(self) -> int:
+        """How many devices had to give way so far."""
+        return sum(stream.devices.evicted for stream in self.streams)
+
+    def open_devices(self) -> dict[tuple[str, str], str]:
+        """Every stream and device that has an alert now, and its id; an empty device is the stream, for what is told of many."""
+        return {(stream.name, device): id_ for stream in self.streams for device, id_ in stream.judge.open_devices().items()}
 
     def process(self, messages: Sequence[Message]) -> Outcome:
         """Take a batch of messages all the way, in the order of arrival."""

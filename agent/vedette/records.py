@@ -19,6 +19,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         signed: It came through a signed update.
         settled: An agent has run it for a while without harm.
+        since: When it went live here last, epoch seconds; 0 where it has not, or where an older version wrote this.
         starts: How often an agent has begun to run it, live or on trial, without stopping in good order, before it had settled.
     """
 
@@ -26,6 +27,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
     signed: bool = False
     settled: bool = False
+    since: int = 0
     starts: int = 0
 
 
@@ -69,7 +71,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     def with_live(self, entry: Entry) -> "Record":
         """The record with an entry live, what was live before it the way back; it is a candidate no longer."""
         candidate = None if self.candidate and self.candidate.sha256 == entry.sha256 else self.candidate
-        return msgspec.structs.replace(self, live=entry, previous=self.live or self.previous, candidate=candidate)
+        live = msgspec.structs.replace(entry, since=int(time.time()))
+        return msgspec.structs.replace(self, live=live, previous=self.live or self.previous, candidate=candidate)
 
     def with_refusal(self, entry: Entry, reason: str) -> "Record":
         """The record with a bundle refused now."""

@@ -37,12 +37,14 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         live: Version.
+        since: When it went live here, epoch seconds; 0 where that is not known.
         trial: How the candidate does so far, while there is one.
         last: How the last trial ended.
     """
 
     name: str
     live: str
+    since: int = 0
     trial: Comparison | None = None
     last: Verdict | None = None
 
@@ -52,6 +54,7 @@ class _Swap(NamedTuple):
 
     name: str
     version: str
+    since: int
     pipeline: Pipeline
 
 
@@ -74,15 +77,30 @@ class Rollout:
         store: The models.
         follower: Fetches what is announced; None where announcements are not followed.
         wake: Called by the watching thread when something is ready for the worker.
+        again: The agent runs already, with another configuration.
     """
 
-    def __init__(self, config: Config, store: Store, follower: Follower | None, wake: Callable[[], None]) -> None:
+    def __init__(self, config: Config, store: Store, follower: Follower | None, wake: Callable[[], None], *, again: bool = False) -> None:
         self._config = config
         self._watch = _Watch(config, store, follower, wake)
-        self.pipeline = Pipeline(config, self._watch.open)
+        try:
+            self.pipeline = Pipeline(config, lambda name: self._watch.open(name, again=again))
+        except BaseException:
+            self._watch.stop()  # what was begun for it has not brought the agent down
+            raise
         self._trials: dict[str, tuple[str, Trial]] = {}
-        self._reports = {name: ModelReport(name=name, live=entry.version) for name, entry in self._watch.live.items()}
+        self._reports = {name: ModelReport(name=name, live=entry.version, since=entry.since) for name, entry in self._watch.live.items()}
         self._untold = set(self._reports)
+
+    @property
+    def reports(self) -> list[ModelReport]:
+        """Of all models, as they were told last."""
+        return [self._reports[name] for name in sorted(self._reports)]
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the models cannot be looked after just now; None where they can."""
+        return self._watch.trouble
 
     def start(self) -> None:
         """Begin to watch the store."""
@@ -100,7 +118,7 @@ class Rollout:
                 self.pipeline.adopt(step.pipeline)
                 has_swapped = True
                 self._trials.pop(step.name, None)
-                self._tell(step.name, live=step.version, trial=None)
+                self._tell(step.name, live=step.version, since=step.since, trial=None)
                 log.info("model %s: %s is live", step.name, step.version)
             elif step.pipeline is None:
                 self._trials.pop(step.name, None)
@@ -161,6 +179,7 @@ class _Watch:
 
     Attributes:
         live: What the agent scores with, by name.
+        trouble: Why the store cannot be used just now; None where it can.
     """
 
     def __init__(self, config: Config, store: Store, follower: Follower | None, wake: Callable[[], None]) -> None:
@@ -170,15 +189,16 @@ class _Watch:
         self._steps: deque[_Step] = deque()
         self._verdicts: deque[tuple[str, str, Verdict]] = deque()
         self.live: dict[str, Entry] = {}
+        self.trouble: str | None = None
         self._loaded: dict[str, Loaded] = {}
         self._trials: dict[str, tuple[Entry, Pipeline]] = {}
         self._settles: dict[str, float] = {}
         self._seen: dict[str, tuple[int, int]] = {}
 
-    def open(self, name: str) -> Loaded:
+    def open(self, name: str, *, again: bool) -> Loaded:
         """The live model for the agent's start; streams that share a model share what was loaded."""
         if name not in self._loaded:
-            self.live[name], self._loaded[name] = self._store.start_live(name)
+            self.live[name], self._loaded[name] = self._store.start_live(name, again=again)
             self._settles[name] = time.monotonic() + SETTLE_S
         return self._loaded[name]
 
@@ -206,14 +226,17 @@ class _Watch:
         self._verdicts.append((name, sha256, verdict))
 
     def _run(self) -> None:
-        pause_s, said = _LOOK_S, ""
+        pause_s = _LOOK_S
         while not self._stop.wait(pause_s):
             try:
                 self._look()
-                pause_s, said = _LOOK_S, ""
+                if self.trouble:
+                    log.info("models: the store can be used again")
+                pause_s, self.trouble = _LOOK_S, None
             except VedetteError as error:
                 # The store cannot be read or written just now. Scoring goes on, and so do trials.
-                if said != (said := str(error)):
+                before, self.trouble = self.trouble, str(error)
+                if self.trouble != before:
                     log.warning("models: %s; trying again every %.0f s", error, _RETRY_S)
                 pause_s = _RETRY_S
 
@@ -271,7 +294,7 @@ class _Watch:
                 return
         self.live[name] = entry
         self._settles[name] = time.monotonic() + SETTLE_S
-        self._put(_Swap(name, entry.version, pipeline))
+        self._put(_Swap(name, entry.version, entry.since, pipeline))
         if name in self._trials:
             candidate, tried_pipeline = self._trials[name]
             self._put(_Try(name, candidate.sha256, tried_pipeline))  # begins anew, beside another

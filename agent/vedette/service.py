@@ -2,13 +2,13 @@
 
 import logging
 import math
-import os
 import random
-import signal
 import threading
 import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -17,18 +17,23 @@ from vedette.contract.readings import Message
 from vedette.database import Database
 from vedette.engine import MAX_BATCH, Engine, ScoreSink
 from vedette.following import Follower
-from vedette.health import ServiceManager, resident_bytes
+from vedette.health import ServiceManager
 from vedette.inbox import Inbox
 from vedette.intake import Intake
 from vedette.journal import Journal
 from vedette.mqtt import Connection
 from vedette.outbox import Outbox
 from vedette.pipeline import Outcome
+from vedette.retained import Retained
 from vedette.rollout import Rollout
 from vedette.spool import Spool
-from vedette.state import DeviceState, StateBoard
+from vedette.standing import Standing
+from vedette.state import StateBoard
 from vedette.store import Store
 from vedette.topics import AgentTopics
+
+if TYPE_CHECKING:
+    from vedette.homeassistant import Discovery
 
 log = logging.getLogger(__name__)
 
@@ -40,24 +45,35 @@ ARRIVING_S = 1.0
 FLUSH_S = 0.1
 """What the broker does not wait for is on disk within this time."""
 
+SURELY_KEEPALIVES = 3
+"""What was published so many keepalives ago has arrived, if the connection still stands: the broker has answered since."""
+
 MAX_FAULTS = 10
 """So many turns in a row that fail, and the service manager has to begin everything anew."""
 
+Tell = Callable[[dict[str, Any], Sequence[str]], None]
+"""Is told the stats, and what is degraded and what to do, the worst first."""
+
 
 class Service:
-    """One agent.
+    """One agent, with one configuration.
 
     Args:
         config: Valid.
         config_file: Where it was read from, for updates that the agent starts.
+        manager: systemd, or nobody.
+        tell: Is told how the agent stands, every so often and when that changes.
+        again: An agent runs already, and this one is to take its place.
         on_scores: Is given every score, in order: `--scores` writes them to a file.
 
     Raises:
         ConfigError: a model or the state folder is not there.
     """
 
-    def __init__(self, config: Config, config_file: Path, on_scores: ScoreSink | None = None) -> None:
-        self._config = config
+    def __init__(
+        self, config: Config, config_file: Path, manager: ServiceManager, tell: Tell, on_scores: ScoreSink | None, *, again: bool = False
+    ) -> None:
+        self._config, self._manager, self._tell = config, manager, tell
         self._topics = AgentTopics(config.prefix, config.gateway)
         self._inbox = Inbox(config.limits.queue, patience_s=config.broker.keepalive / 2)
         store = Store(Path(config.state_dir), signed_only=config.updates is not None)
@@ -66,15 +82,14 @@ class Service:
         if config.updates and self._announced:
             rng = random.Random()  # noqa: S311 because a fleet that is spread need not be unpredictable
             self._follower = Follower(config.updates, config_file, store, rng)
-        self._rollout = Rollout(config, store, self._follower, wake=self._inbox.wake)
-        self._judges = {stream.name: stream.judge for stream in self._rollout.pipeline.streams}
-        self._database = Database(Path(config.state_dir) / "spool.db", Spool.SCHEMA, Journal.SCHEMA)
+        self._rollout = Rollout(config, store, self._follower, wake=self._inbox.wake, again=again)
+        self._database = Database(Path(config.state_dir) / "spool.db", Spool.SCHEMA, Journal.SCHEMA, Retained.SCHEMA)
         self._spool = Spool(self._database, config.spool)
         self._journal = Journal(self._database, config.durability)
+        self._retained = Retained(self._database)
         holds = config.durability == "full" and config.spool.failing == "hold"
-        self._intake = Intake(self._database, self._journal, self._inbox, self._hear if self._follower else None, holds=holds)
-        self._board = StateBoard(config.state_every, config.limits.devices)
-        self._manager = ServiceManager(os.environ.get("NOTIFY_SOCKET"), os.environ.get("WATCHDOG_USEC"))
+        listens = self._follower is not None or config.home_assistant is not None
+        self._intake = Intake(self._database, self._journal, self._inbox, self._hear if listens else None, holds=holds)
         self._stop = threading.Event()
         client_id = f"vedette-{config.gateway}"
         self._connection = Connection(
@@ -87,31 +102,52 @@ class Service:
             on_progress=self._inbox.wake,
             session=self._journal if config.broker.session_expiry else None,
         )
+        surely_s = SURELY_KEEPALIVES * config.broker.keepalive
+        self._board = StateBoard(config.state_every, config.limits.devices, self._topics, self._retained, self._connection, surely_s)
+        self._discovery: Discovery | None = None
         self._outbox = Outbox(self._database, self._spool, self._connection, self._topics)
         self._engine = Engine(self._rollout, self._journal, self._outbox, config.durability, on_scores)
+        self._standing = Standing(
+            config, self._connection, self._intake, self._inbox, self._engine, self._rollout, self._spool, self._database
+        )
         self._faults = 0
-        self._started = time.monotonic()
-        self._flush_due = self._started
-        self._stats_due = self._started + config.stats_every
+        self._flush_due = time.monotonic()
+        self._stats_due = self._flush_due + config.stats_every
 
-    def run(self) -> None:
-        """Run until `stop` is called; stops in the order of the flow: network, worker, models, alerts, database."""
+    def run(self, find_successor: Callable[[], "Service | None"]) -> "Service | None":
+        """Run until `stop` is called or a successor is found; stops in the order of the flow: network, worker, models, alerts, database.
+
+        Args:
+            find_successor: Asked after every turn, so it has to be quick where there is none.
+
+        Returns:
+            The successor, which is to run now; None after `stop`.
+        """
+        successor = None
         with ExitStack() as stack:
             if set_aside := self._database.open():
                 log.error("%s", set_aside)
             stack.callback(self._database.close)
             self._outbox.deliver(math.inf)
             self._engine.resume()
+            self._retained.load()
+            self._board.resume(self._outbox.open_alerts(), {stream.name for stream in self._config.streams})
+            self._discovery = self._make_discovery()
             self._intake.received = self._engine.number  # all counters go on
             self._rollout.start()
             stack.callback(self._rollout.stop)
             self._connection.start()
             stack.callback(self._connection.stop)
             self._manager.notify("READY=1", "STATUS=scoring")
-            while not self._stop.is_set():
+            log.info("ready: gateway %s, streams %s", self._config.gateway, ", ".join(stream.name for stream in self._config.streams))
+            while not self._stop.is_set() and successor is None:
                 self._guarded_turn()
-            self._manager.notify("STOPPING=1")
+                successor = find_successor()
+            if successor is None:
+                log.info("stopping")
+                self._manager.notify("STOPPING=1")
             self._finish()
+        return successor
 
     def stop(self) -> None:
         """Let `run` return soon. May be called by a signal handler or another thread."""
@@ -122,12 +158,15 @@ class Service:
         """One turn, and word to the service manager that all parts are at work."""
         try:
             self._turn(IDLE_S)
+            if self._faults:
+                log.info("the agent is at work again after %d faults", self._faults)
             self._faults = 0
         except Exception:  # because what one turn could not do, the next may; one fault after the other is for the service manager
             self._faults += 1
             if self._faults == MAX_FAULTS:
                 raise
-            log.exception("a fault in the agent itself; going on")
+            if self._faults == 1:
+                log.exception("a fault in the agent itself; going on")
             self._stop.wait(IDLE_S)
         if self._connection.lives():
             self._manager.alive(time.monotonic())
@@ -139,20 +178,28 @@ class Service:
             self._engine.keep(at_once=self._config.durability != "memory")
         for since, until in self._connection.take_outages():
             self._engine.pause(since, until)
+            self._board.reconnected()
+            if self._discovery:
+                self._discovery.reconnected()
         if messages:
             outcome = self._engine.process(messages)
             if outcome.alerts:
                 self._outbox.deliver(0.0)  # at once: all else can wait
-            self._publish_states(outcome)
+            self._show(outcome)
         if self._connection.connected and not len(self._inbox):
             # What arrived before this turn began was in the inbox by then, give or take the moment it takes to get there.
-            self._engine.tick(began - ARRIVING_S)
+            self._board.hear(self._engine.tick(began - ARRIVING_S))
         self._outbox.deliver(time.monotonic())
+        self._retain(time.monotonic())
         self._keep(time.monotonic())
         self._publish_reports()
+        has_changed = self._standing.look()
         if time.monotonic() >= self._stats_due:
             self._stats_due += self._config.stats_every
+            self._standing.count()
             self._publish_stats()
+        elif has_changed:
+            self._report()
 
     def _keep(self, now: float) -> None:
         """See to it that what is known is on disk, and say where that cannot be."""
@@ -160,31 +207,65 @@ class Service:
             self._flush_due = now + (self._config.flush_every if self._config.durability == "periodic" else FLUSH_S)
             self._journal.flush()
         self._engine.keep()
-        self._connection.say(f"degraded: {self._database.failing}" if self._database.failing else "online")
+        degraded = self._database.failing or self._connection.refusing
+        self._connection.say(f"degraded: {degraded}" if degraded else "online")
 
     def _finish(self, timeout_s: float = 5.0) -> None:
         """Score what has arrived, give the broker a moment to take the last alerts, and save what is known."""
         deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline and (len(self._inbox) or (self._connection.connected and len(self._outbox))):
+        while time.monotonic() < deadline and (len(self._inbox) or (self._connection.connected and self._outbox.busy)):
             self._turn(0.01)
         self._publish_stats()
         self._connection.stop()
         while len(self._inbox):
             self._turn(0.0)
         self._outbox.deliver(math.inf)
+        if self._discovery:
+            self._discovery.stop()
         self._engine.keep(at_once=True)
 
     def _hear(self, message: Message) -> bool:
         """Take an announcement of models; called by the network's thread."""
+        if self._config.home_assistant and message.topic == self._config.home_assistant.birth:
+            if message.payload == b"online" and self._discovery:
+                self._discovery.born()
+            return True
         name = self._announced.get(message.topic)
         if name is not None and self._follower:
             self._follower.hear(name, message.payload)
         return name is not None
 
-    def _publish_states(self, outcome: Outcome) -> None:
-        for stream, device, at, score in self._board.due(outcome, time.monotonic()):
-            state = DeviceState(score=round(score, 4), time=at, alert=self._judges[stream].open_alert(device))
-            self._connection.publish(self._topics.state(stream, device), msgspec.json.encode(state), retain=True)
+    def _make_discovery(self) -> "Discovery | None":
+        """What tells Home Assistant of devices, if it is to be told, or was."""
+        settings = self._config.home_assistant
+        if settings is None and not self._retained.of("discovery"):
+            return None
+        from vedette.homeassistant import Announcements, Discovery
+
+        return Discovery(
+            Announcements(settings, self._config.gateway, self._topics) if settings else None,
+            settings.gone_after if settings else None,
+            [stream.name for stream in self._config.streams],
+            self._topics,
+            self._retained,
+            self._connection,
+            SURELY_KEEPALIVES * self._config.broker.keepalive,
+        )
+
+    def _show(self, outcome: Outcome) -> None:
+        """Publish the states that a batch calls for."""
+        self._board.hear(outcome.alerts)
+        changed = ((alert.stream, alert.device) for alert in outcome.alerts if alert.type != "update")
+        devices = self._board.publish_scored(outcome.scored, changed, self._rollout.pipeline, time.monotonic())
+        if self._discovery:
+            self._discovery.hear(devices)
+
+    def _retain(self, now: float) -> None:
+        """Keep right what the broker retains."""
+        if self._connection.connected:
+            self._board.look(self._rollout.pipeline, now)
+        if self._discovery:
+            self._discovery.turn(now, self._board, self._rollout.pipeline, connected=self._connection.connected)
 
     def _publish_reports(self) -> None:
         for report in self._rollout.due_reports():
@@ -195,29 +276,9 @@ class Service:
     def _publish_stats(self) -> None:
         self._rollout.refresh_reports()
         self._spool.expire(time.time())
-        self._connection.publish(self._topics.stats, msgspec.json.encode(self.stats()))
+        self._connection.publish(self._topics.stats, msgspec.json.encode(self._report()))
 
-    def stats(self) -> dict[str, object]:
-        """What goes to the stats topic. `received` = all that streams received + `unmatched` + `crashed` + `repeated` + `dropped` +
-        `queued`.
-        """
-        return {
-            "uptime_s": round(time.monotonic() - self._started, 1),
-            "rss_bytes": resident_bytes(),
-            "received": self._intake.received,
-            "repeated": self._intake.repeated,
-            "crashed": self._engine.crashed,
-            "queued": len(self._inbox),
-            "dropped": self._inbox.dropped,
-            "spooled": len(self._outbox),
-            "spool": self._spool.stats(),
-            "disk": self._database.failing,
-            **self._rollout.pipeline.stats(),
-        }
-
-
-def run_until_signalled(service: Service) -> None:
-    """Run a service until SIGTERM or SIGINT."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: service.stop())
-    service.run()
+    def _report(self) -> dict[str, Any]:
+        stats, degraded = self._standing.stats(), list(self._standing.degraded())
+        self._tell(stats, degraded)
+        return stats

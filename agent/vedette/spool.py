@@ -188,13 +188,15 @@ class Spool:
             self._database.at_end(self._let_go)
         self._write_episodes(connection)
 
-    def after(self, number: int, limit: int, besides: Collection[int] = ()) -> list[Spooled]:
-        """The first `limit` alerts that came after the one with this number, but for those in `besides`."""
+    def after(
+        self, number: int, limit: int, besides: Collection[int] = (), may_go: Callable[[str], bool] = lambda _: True
+    ) -> list[Spooled]:
+        """The first `limit` alerts that came after the one with this number, but for those in `besides`, and on topics that may go."""
         query = "SELECT number, topic, payload, bytes FROM alerts WHERE number > ? ORDER BY number"
 
         def look(shelves: Sequence[sqlite3.Connection]) -> list[tuple[int, str, bytes, int]]:
             rows = heapq.merge(*(shelf.execute(query, (number,)) for shelf in shelves))
-            return list(islice((row for row in rows if row[0] not in self._gone and row[0] not in besides), limit))
+            return list(islice((row for row in rows if row[0] not in self._gone and row[0] not in besides and may_go(row[1])), limit))
 
         found: list[Spooled] = []
         for number_, topic, sealed, size in self._look(look):
@@ -203,6 +205,7 @@ class Spool:
                 found.append(Spooled(number_, topic, payload))
             else:
                 self._drop([_Row(number_, size, "", 0.0)], "spool_damaged", None)
+                self.rewinds += 1  # fewer were found than there may be
         return found
 
     def remove(self, numbers: Iterable[int]) -> None:

@@ -128,9 +128,13 @@ class Store:
         self_test(bundle, scorer)
         return Loaded(bundle, scorer)
 
-    def start_live(self, name: str) -> tuple[Entry, Loaded]:
+    def start_live(self, name: str, *, again: bool = False) -> tuple[Entry, Loaded]:
         """Open what is live for an agent that begins to run it; where that is damaged, or again and again brings the agent down, what was
         live before.
+
+        Args:
+            name: The model.
+            again: The agent runs already, and has brought itself to begin once more: that is nothing against the model.
 
         Raises:
             ConfigError: nothing is, or nothing that may be.
@@ -138,7 +142,7 @@ class Store:
             ScoreError: as `open_live`, and there is no way back.
         """
         entry = self._live(name)
-        if not entry.settled and entry.starts >= MAX_STARTS and self._has_way_back(name):
+        if not again and not entry.settled and entry.starts >= MAX_STARTS and self._has_way_back(name):
             self._go_back(name, f"the agent ended {entry.starts} times soon after it had begun to run it")
             entry = self._live(name)
         self.begin(name, entry.sha256)

@@ -69,6 +69,8 @@ class StreamPipeline:
         self._before: Counter[str] = Counter()
         self._explains = explains
         self._untold: list[Finding] = []
+        self._unscored: str | None = None
+        self._unexplained: str | None = None
 
     def adopt(self, other: "StreamPipeline") -> None:
         """Go on with another's model, between two batches: alerts that are open and all counters stay, and so do the devices' windows
@@ -198,11 +200,21 @@ class StreamPipeline:
             "evicted": self.devices.evicted,
             "alerts": self.counts["alerts"],
             "open": self.judge.open_alerts(),
+            **{f"open.{kind}": count for kind, count in sorted(self.judge.open_kinds().items())},
             "withheld": self.judge.held,
             "shifted": self.detector.adapter.shifted(),
             **{name: count for name, count in sorted(model.items()) if name.startswith("values.") and count},
             **{name: count for name, count in sorted(self.counts.items()) if name.startswith(("rejected.", "partial."))},
         }
+
+    def say_scoring(self, fault: str | None) -> None:
+        """Log where the model begins to fail, and where it is well again; None is that it is."""
+        self._unscored = _say_change(f"stream {self.name}: windows cannot be scored", self._unscored, fault)
+
+    @property
+    def unscored(self) -> str | None:
+        """Why the last windows could not be scored; None where they could."""
+        return self._unscored
 
     def _model_counts(self) -> dict[str, int]:
         """What the present detector and those before it have counted."""
@@ -279,6 +291,16 @@ class StreamPipeline:
             causes = self.detector.explain(windowed.batch.windows[finding.window], windowed.raw[finding.window])
         except ScoreError as error:
             # An alert without its reasons is worth more than none.
-            log.warning("stream %s: an alert could not be explained: %s", self.name, error)
+            self._unexplained = _say_change(f"stream {self.name}: alerts cannot be explained", self._unexplained, str(error))
             return finding
+        self._unexplained = _say_change(f"stream {self.name}: alerts cannot be explained", self._unexplained, None)
         return finding._replace(alert=msgspec.structs.replace(finding.alert, explanation=causes))
+
+
+def _say_change(what: str, before: str | None, now: str | None) -> str | None:
+    """Log that something begins to fail, or that it does no more; a fault that goes on is said once."""
+    if now is not None and before is None:
+        log.warning("%s: %s", what, now)
+    elif now is None and before is not None:
+        log.info("%s: no longer so", what)
+    return now

@@ -85,21 +85,21 @@ class AgentTopics:
     """The agent's own topics below `PREFIX/GATEWAY`."""
 
     def __init__(self, prefix: str, gateway: str) -> None:
-        self._root = f"{prefix}/{gateway}"
-        self.status = f"{self._root}/status"
-        self.stats = f"{self._root}/stats"
+        self.root = f"{prefix}/{gateway}"
+        self.status = f"{self.root}/status"
+        self.stats = f"{self.root}/stats"
 
     def model(self, name: str) -> str:
         """Where a model's version, and how a trial of another does, is retained."""
-        return f"{self._root}/models/{name}"
+        return f"{self.root}/models/{name}"
 
     def alert(self, stream: str, device: str) -> str:
         """Where alerts about a device go; those about many devices of a stream, whose device is empty, one level up."""
-        return f"{self._root}/alerts/{stream}" + (f"/{escape(device)}" if device else "")
+        return f"{self.root}/alerts/{stream}" + (f"/{escape(device)}" if device else "")
 
     def state(self, stream: str, device: str) -> str:
-        """Where a device's present score is retained."""
-        return f"{self._root}/state/{stream}/{escape(device)}"
+        """Where a device's present score is retained; what is so of the stream as a whole, whose device is empty, one level up."""
+        return f"{self.root}/state/{stream}" + (f"/{escape(device)}" if device else "")
 
 
 def announcement(prefix: str, model: str) -> str:

@@ -52,6 +52,22 @@ def test_the_designs_example_is_read(tmp_path: Path) -> None:
     assert loaded.streams[0].payload.fields == {"fridge_temperature": "temp.c"}
 
 
+@pytest.mark.parametrize(
+    ("url", "host", "port", "tls", "path"),
+    [
+        ("mqtt://h", "h", 1883, False, ""),
+        ("mqtts://[::1]:1", "::1", 1, True, ""),
+        ("ws://h", "h", 80, False, "/mqtt"),
+        ("ws://h:9001/", "h", 9001, False, "/mqtt"),
+        ("wss://h/a/b", "h", 443, True, "/a/b"),
+        ("unix:///run/m.sock", "localhost", 1, False, "/run/m.sock"),
+    ],
+)
+def test_every_kind_of_url_is_read(tmp_path: Path, url: str, host: str, port: int, tls: bool, path: str) -> None:
+    broker = load(tmp_path, broker={"url": url}).broker
+    assert (broker.host, broker.port, broker.tls, broker.path) == (host, port, tls, path)
+
+
 def test_a_streams_alerts_are_those_of_all_streams_but_for_what_it_says(tmp_path: Path) -> None:
     common = {"raise": "2 of 4", "silent": "10m", "group": "30% within 60s"}
     both = [*stream(alerts={"silent": None, "threshold": 1.3}), *stream(name="ovens", topic="ovens/{device}")]
@@ -74,7 +90,23 @@ def test_a_streams_alerts_are_those_of_all_streams_but_for_what_it_says(tmp_path
         ({"gateway": 7}, "agent.yaml: gateway: expected str, got int"),
         ({"gateway": "a/b"}, "agent.yaml: gateway: expected str matching regex '^[A-Za-z0-9._-]{1,64}$', got 'a/b'"),
         ({"broker": {}}, "agent.yaml: broker.url: missing, and it has no default"),
-        ({"broker": {"url": "http://x"}}, 'agent.yaml: broker.url: expected mqtt://HOST[:PORT] or mqtts://HOST[:PORT], got "http://x"'),
+        (
+            {"broker": {"url": "http://x"}},
+            "agent.yaml: broker.url: expected mqtt://HOST[:PORT], mqtts://HOST[:PORT], ws://HOST[:PORT][/PATH],",
+        ),
+        ({"broker": {"url": "mqtt://x/mqtt"}}, "agent.yaml: broker.url: expected mqtt://HOST[:PORT], "),
+        ({"broker": {"url": "ws://x/mqtt?token=1"}}, "agent.yaml: broker.url: expected mqtt://HOST[:PORT], "),
+        ({"broker": {"url": "unix://run/m.sock"}}, "agent.yaml: broker.url: expected the absolute path of a socket, as in unix:///run/"),
+        ({"broker": {"url": "unix:m.sock"}}, "agent.yaml: broker.url: expected the absolute path of a socket, as in unix:///run/"),
+        (
+            {"broker": {"url": "mqtt://x", "ca_file": "/ca"}},
+            "agent.yaml: broker.ca_file: it is for TLS, and mqtt:// has none: say mqtts://",
+        ),
+        (
+            {"broker": {"url": "unix:///s", "cert_file": "/c", "key_file": "/k"}},
+            "agent.yaml: broker.cert_file: it is for TLS, and unix://",
+        ),
+        ({"broker": {"url": "wss://x", "cert_file": "/c"}}, "agent.yaml: broker: cert_file and key_file go together"),
         ({"broker": {"url": "mqtt://x:99999"}}, "agent.yaml: broker.url: Port out of range 0-65535"),
         ({"streams": []}, "agent.yaml: streams: at least one is needed"),
         ({"streams": stream() * 2}, 'agent.yaml: streams: the name "fridges" stands twice'),

@@ -23,6 +23,7 @@ from vedette.mqtt import Connection
 from vedette.outbox import Outbox
 from vedette.packets import Burst
 from vedette.pipeline import Pipeline
+from vedette.retained import Retained
 from vedette.rollout import Rollout
 from vedette.spool import Spool
 from vedette.store import Store
@@ -150,7 +151,7 @@ def test_time_without_a_broker_or_without_the_agent_is_nobodys_silence(tmp_path:
 def engine(folder: Path) -> tuple[Engine, Journal, Spool, Pipeline, Database]:
     """An engine without a broker."""
     config: Config = load(write_config(folder, "mqtt://127.0.0.1:1"))
-    database = Database(folder / "state" / "spool.db", Spool.SCHEMA, Journal.SCHEMA)
+    database = Database(folder / "state" / "spool.db", Spool.SCHEMA, Journal.SCHEMA, Retained.SCHEMA)
     database.open()
     journal, spool = Journal(database, "full"), Spool(database, config.spool)
     rollout = Rollout(config, Store(folder / "state"), None, wake=lambda: None)

@@ -76,7 +76,7 @@ def test_a_stream_that_can_use_nothing_of_what_it_hears_is_a_fault(tmp_path: Pat
     with publishing(broker):
         done = vedette("check", "--listen", "1", "-c", write_config(tmp_path, broker.url, streams=[wrong]))
     assert done.returncode == 1
-    assert "FAULT  listen   nothing of what came for fridges could be used" in done.stdout and "rejected empty: " in done.stdout
+    assert "FAULT  listen      nothing of what came for fridges could be used" in done.stdout and "rejected empty: " in done.stdout
 
 
 def test_how_long_must_be_a_duration(tmp_path: Path) -> None:

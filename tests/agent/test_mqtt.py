@@ -8,7 +8,7 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from brokers import Mosquitto, free_port
-from vedette.config import Broker
+from vedette.broker import Broker
 from vedette.mqtt import Connection
 from vedette.packets import Burst
 

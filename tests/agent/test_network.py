@@ -169,7 +169,7 @@ def test_a_topic_that_is_not_utf8_is_handed_on_as_an_empty_one() -> None:
 @pytest.mark.parametrize("qos", [0, 1])
 def test_a_fault_in_handling_a_message_costs_the_connection_and_a_new_one_is_made(broker: Mosquitto, qos: int) -> None:
     seen: list[bytes] = []
-    client = Client(CallbackAPIVersion.VERSION2, client_id=f"network-{qos}", protocol=paho.MQTTv5)
+    client = Client(lambda: socket.create_connection(("127.0.0.1", broker.port)), client_id=f"network-{qos}", protocol=paho.MQTTv5)
 
     def arrived(burst: Burst) -> bool:
         seen.extend(message.payload for message in burst.messages)
@@ -177,7 +177,7 @@ def test_a_fault_in_handling_a_message_costs_the_connection_and_a_new_one_is_mad
             raise RuntimeError("handling failed")
         return True
 
-    network = Network(client, 1.0, 60, 1000, arrived, not_reached=lambda: None)
+    network = Network(client, 1.0, 60, 1000, arrived, on_end=lambda _: None)
     client.on_connect = lambda client, *_: client.subscribe("t", qos)
     client.on_subscribe = lambda *_: network.steady()
     # The broker keeps what is not acknowledged, and would bring it again.

@@ -13,7 +13,8 @@ from brokers import Mosquitto, free_port
 from bundles import install, make_bundle
 from vedette import config
 from vedette.contract.errors import VedetteError
-from vedette.mqtt import Connection, probe, publish_once
+from vedette.mqtt import Connection
+from vedette.visits import probe, publish_once
 
 SECRET = "hunter2-hunter2"
 KEY = f"-----BEGIN PRIVATE KEY-----\n{SECRET}\n-----END PRIVATE KEY-----\n"

@@ -6,6 +6,7 @@ Rules this module keeps: alerts are drawn from a seed; the agent restarts now an
 import random
 import tempfile
 from collections import Counter, deque
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -34,7 +35,9 @@ class GoneBroker:
         self._rng = rng
         self._unacknowledged: deque[int] = deque()
 
-    def publish(self, topic: str, payload: bytes | str, *, qos: int = 0, retain: bool = False) -> int | None:
+    def publish(
+        self, topic: str, payload: bytes | str, *, qos: int = 0, retain: bool = False, event: Sequence[tuple[str, str]] = ()
+    ) -> int | None:
         """Take a message, if connected and not full for the moment."""
         if not self.connected or self._rng.random() < 0.01:
             return None
@@ -44,9 +47,9 @@ class GoneBroker:
         self.most_in_flight = max(self.most_in_flight, len(self._unacknowledged))
         return len(self.payloads)
 
-    def take_delivered(self) -> list[int]:
-        """Some of the oldest."""
-        return [self._unacknowledged.popleft() for _ in range(self._rng.randint(0, len(self._unacknowledged)))]
+    def take_answers(self) -> list[tuple[int, bool]]:
+        """That it took some of the oldest."""
+        return [(self._unacknowledged.popleft(), True) for _ in range(self._rng.randint(0, len(self._unacknowledged)))]
 
 
 class Fleet:

@@ -82,9 +82,17 @@ class Episodes:
         episode = self._episodes.get(slot)
         return episode.id if episode else None
 
-    def open_ids(self) -> list[str]:
+    def open_by_slot(self) -> dict[int, str]:
         """Ids of the alerts that are open now."""
-        return [episode.id for episode in self._episodes.values() if episode.id is not None]
+        return {slot: episode.id for slot, episode in self._episodes.items() if episode.id is not None}
+
+    def open_by_kind(self) -> dict[Kind, list[str]]:
+        """Ids of the alerts that are open now, by kind."""
+        found: dict[Kind, list[str]] = {}
+        for episode in self._episodes.values():
+            if episode.id is not None:
+                found.setdefault(episode.kind, []).append(episode.id)
+        return found
 
     def withheld(self) -> int:
         """How many devices have an alert now that was held back."""

@@ -53,6 +53,10 @@ class Grouping:
                 return group.told.id
         return id_
 
+    def open_groups(self) -> list[str]:
+        """Ids of the groups that are open now."""
+        return [group.told.id for group in self._groups.values() if group.told]
+
     def saved(self) -> dict[str, Any]:
         """Each kind's alerts of late and its group."""
         return {

@@ -6,13 +6,13 @@ the stream is.
 """
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from vedette.alerts.alert import Alert, Model, Origin
+from vedette.alerts.alert import Alert, Kind, Model, Origin
 from vedette.alerts.drift import StreamDrift
 from vedette.alerts.episodes import Episodes
 from vedette.alerts.finding import Finding, Judged, Proposal, Rank
@@ -79,6 +79,8 @@ class Judge:
 
     def open_alert(self, device: str) -> str | None:
         """The id of the device's alert, or of the group's that stands for it, if it has one now: an anomaly's rather than another's."""
+        if not device:
+            return self.open_devices().get("")
         slot = self.devices.slot(device)
         if slot is None:
             return None
@@ -87,15 +89,36 @@ class Judge:
                 return self._group.open_alert(found)
         return None
 
+    def open_devices(self) -> dict[str, str]:
+        """Every device that has an alert now, and its id as `open_alert` has it; an empty device is the stream, for what is about many."""
+        found: dict[str, str] = {}
+        for kind in (self._silence, self._stuck, self._episodes):
+            if kind is not None:
+                found.update((self.devices.names[slot], self._group.open_alert(id_)) for slot, id_ in kind.open_by_slot().items())
+        if about_many := [id_ for id_ in (self._drift.id, *self._group.open_groups()) if id_ is not None]:
+            found[""] = about_many[0]
+        return found
+
     def open_alerts(self) -> int:
         """How many alerts are open now."""
         return len(self.open_ids())
 
     def open_ids(self) -> set[str]:
         """Ids of the episodes that were told and are not over."""
-        kinds = [kind.open_ids() for kind in (self._episodes, self._stuck, self._silence) if kind is not None]
-        found = {self._group.open_alert(id_) for ids in kinds for id_ in ids}
+        kinds = [kind.open_by_slot() for kind in (self._episodes, self._stuck, self._silence) if kind is not None]
+        found = {self._group.open_alert(id_) for ids in kinds for id_ in ids.values()}
         return found | ({self._drift.id} if self._drift.id is not None else set())
+
+    def open_kinds(self) -> dict[Kind, int]:
+        """How many alerts of each kind are open now; a group's is one."""
+        by_kind: list[tuple[Kind, Iterable[str]]] = [*self._episodes.open_by_kind().items()]
+        by_kind += [("stuck", self._stuck.open_by_slot().values() if self._stuck else ())]
+        by_kind += [("silent", self._silence.open_by_slot().values() if self._silence else ())]
+        by_kind += [("drift", [self._drift.id] if self._drift.id is not None else [])]
+        found: dict[Kind, set[str]] = {}
+        for kind, ids in by_kind:
+            found.setdefault(kind, set()).update(map(self._group.open_alert, ids))
+        return {kind: len(ids) for kind, ids in found.items() if ids}
 
     def withholds(self) -> int:
         """How many devices would have an alert now if the stream did not drift."""

@@ -118,9 +118,9 @@ class Silence:
         self._gone.move(to)
         self._open = {int(to[slot]): entry for slot, entry in self._open.items()}
 
-    def open_ids(self) -> list[str]:
+    def open_by_slot(self) -> dict[int, str]:
         """Ids of the alerts that are open now."""
-        return [alert.id for alert, _ in self._open.values()]
+        return {slot: alert.id for slot, (alert, _) in self._open.items()}
 
     def saved(self) -> dict[str, Any]:
         """When each device was heard of last, and who is silent."""

@@ -144,9 +144,9 @@ class Stuck:
             kept.move(to)
         self._open = {int(to[slot]): entry for slot, entry in self._open.items()}
 
-    def open_ids(self) -> list[str]:
+    def open_by_slot(self) -> dict[int, str]:
         """Ids of the alerts that are open now."""
-        return [entry.alert.id for entry in self._open.values() if entry.alert]
+        return {slot: entry.alert.id for slot, entry in self._open.items() if entry.alert}
 
     @property
     def looks_at(self) -> list[tuple[int, str]]:

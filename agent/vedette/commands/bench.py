@@ -11,8 +11,9 @@ from vedette.bench import environment
 from vedette.bench.cost import BATCHES, OpenBundle, StreamCost, measure
 from vedette.bench.environment import Start
 from vedette.bench.made_up import DEVICES
+from vedette.broker import Broker
 from vedette.commands import DEFAULT_CONFIG, add_config, parser
-from vedette.config import Broker, Config, Stream
+from vedette.config import Config, Stream
 from vedette.contract.bundle import Bundle, open_bundle, self_test
 from vedette.contract.documents import blaming
 from vedette.runtimes import load_scorer

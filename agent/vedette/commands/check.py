@@ -2,7 +2,6 @@
 
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,27 +9,48 @@ from typing import NamedTuple
 import msgspec
 
 from vedette import config
-from vedette.commands import add_config, needing_updates, parser
+from vedette.commands import add_config, needing_updates, parser, surroundings
+from vedette.commands.credentials import look_at_credentials
+from vedette.commands.findings import Found, Level
 from vedette.commands.listening import Heard, listen
+from vedette.commands.users import seen_as_service
 from vedette.contract.durations import parse_duration
-from vedette.contract.errors import ConfigError, VedetteError
-from vedette.mqtt import probe
+from vedette.contract.errors import BrokerError, ConfigError, VedetteError
 from vedette.pipeline import Pipeline
+from vedette.report import find, state_dir_of
+from vedette.scrapes import ScrapeServer
 from vedette.store import Store
+from vedette.topics import AgentTopics
+from vedette.transport import exposed_files
+from vedette.visits import probe, try_topics
 
-_RELEASED = 1_760_000_000  # no clock that is right shows a time before this version was written
+_NO_DEVICE = "vedette-check"
+
+_WORDS: dict[Level, str] = {"ok": "ok   ", "note": "note ", "fault": "FAULT"}
 
 
 class Finding(NamedTuple):
-    """One line of the check."""
+    """One line of the check.
+
+    Attributes:
+        what: Was looked at.
+        ok: Whether it is no fault.
+        detail: What was found; of a fault, and of a note on what is none, also what to do.
+        level: `ok`, `note` or `fault`.
+    """
 
     what: str
     ok: bool
     detail: str
+    level: Level
+
+    def __str__(self) -> str:
+        """For people."""
+        return f"{_WORDS[self.level]}  {self.what:11} {self.detail}"
 
 
 def check(arguments: Sequence[str]) -> int:
-    """Check configuration, models, state folder, clock, broker and updates, one line each; exit 1 on a fault."""
+    """Check configuration, credentials, models, state, disk, clock and broker, one line each; exit 1 on a fault."""
     options = parser("check", check.__doc__ or "")
     add_config(options)
     options.add_argument("--json", action="store_true", help="print JSON")
@@ -43,20 +63,23 @@ def check(arguments: Sequence[str]) -> int:
         help="listen to live telemetry for so long (10) and tell what each stream made of it",
     )
     given = options.parse_args(arguments)
-    agent = config.load(given.config)
-    findings = []
-    for finding in _findings(agent, str(given.config)):
+    findings = list[Finding]()
+
+    def say(finding: Finding) -> None:
         findings.append(finding)
         if not given.json:
-            print(f"{'ok   ' if finding.ok else 'FAULT'}  {finding.what:8} {finding.detail}", flush=True)
+            print(finding, flush=True)
+
+    agent = _check_config(given.config, say)
+    for finding in _findings(agent, given.config):
+        say(finding)
     heard: list[Heard] = []
-    if given.listen is not None and all(finding.ok for finding in findings):
+    if agent and given.listen is not None and all(finding.ok for finding in findings):
         heard = listen(
             agent, given.listen, show=lambda line: print(line, end="", file=sys.stderr, flush=True) if sys.stderr.isatty() else None
         )
-        findings.append(_listened(heard, given.listen))
+        say(_listened(heard, given.listen))
         if not given.json:
-            print(f"{'ok   ' if findings[-1].ok else 'FAULT'}  {'listen':8} {findings[-1].detail}")
             print("\n".join(line for each in heard for line in each.lines(given.listen)))
     if given.json:
         told = [finding._asdict() for finding in findings]
@@ -79,29 +102,67 @@ def _listened(heard: Sequence[Heard], seconds: float) -> Finding:
     deaf = [each.name for each in heard if each.messages and not each.accepted]
     total = sum(each.messages for each in heard)
     if deaf:
-        return Finding("listen", False, f"nothing of what came for {', '.join(deaf)} could be used; the reasons are below")
-    return Finding(
-        "listen",
-        True,
-        f"{total} messages in {seconds:g} s" if total else f"no message in {seconds:g} s; do devices publish on these topics?",
-    )
+        return _made("listen", "fault", f"nothing of what came for {', '.join(deaf)} could be used; the reasons are below")
+    if not total:
+        return _made("listen", "note", f"no message in {seconds:g} s; do devices publish on these topics?")
+    return _made("listen", "ok", f"{total} messages in {seconds:g} s")
 
 
-def _findings(agent: config.Config, file: str) -> Iterator[Finding]:
-    yield Finding("config", True, f"{file}: gateway {agent.gateway}, {len(agent.streams)} streams")
-    yield _finding("models", lambda: _check_models(agent))
-    yield _finding("state", lambda: _check_state(Path(agent.state_dir)))
-    yield _finding("clock", _check_clock)
-    yield _finding("broker", lambda: _check_broker(agent))
-    if agent.updates:
-        yield _finding("updates", lambda: _check_updates(agent))
+def _check_config(file: Path, say: Callable[[Finding], None]) -> config.Config | None:
+    """Read the configuration, as the user who runs the service where root asks; None where it is at fault."""
+    with seen_as_service(state_dir_of(file)) as user:
+        try:
+            agent = config.load(file)
+        except ConfigError as error:
+            say(_made("config", "fault", f"{error}{f' (seen as user {user})' if user else ''}"))
+            return None
+    seen = f", seen as user {user}" if user else ""
+    say(_made("config", "ok", f"{file}: gateway {agent.gateway}, {len(agent.streams)} streams{seen}"))
+    return agent
+
+
+def _findings(agent: config.Config | None, file: Path) -> Iterator[Finding]:
+    if agent:
+        state_dir = Path(agent.state_dir)
+        with seen_as_service(state_dir):
+            found = list(_each("credentials", lambda: look_at_credentials(agent)))
+        yield from found
+        yield _finding("models", lambda: _check_models(agent))
+        with seen_as_service(state_dir):
+            found = list(_each("state", lambda: surroundings.look_at_state(state_dir)))
+        yield from found
+        yield from _each("disk", lambda: surroundings.look_at_disk(agent))
+    yield from _each("clock", surroundings.look_at_clock)
+    if agent:
+        yield _finding("broker", lambda: _check_broker(agent))
+        if agent.updates:
+            yield _finding("updates", lambda: _check_updates(agent))
+        if agent.metrics:
+            yield _finding("metrics", lambda: _check_metrics(agent, file))
+    yield from _each("running", lambda: surroundings.look_for_agent(file))
+
+
+def _made(what: str, level: Level, detail: str) -> Finding:
+    return Finding(what, level != "fault", detail, level)
 
 
 def _finding(what: str, test: Callable[[], str]) -> Finding:
+    """What one check found, in one line."""
+    return next(_each(what, lambda: iter([Found("ok", test())])))
+
+
+def _each(what: str, look: Callable[[], Iterator[Found]]) -> Iterator[Finding]:
+    """What was found: a line for each fault and each note, and one that all is well only where there is no fault."""
+    is_well = True
     try:
-        return Finding(what, True, test())
+        for level, detail in look():
+            is_well = is_well and level != "fault"
+            if level != "ok" or is_well:
+                yield _made(what, level, detail)
     except VedetteError as error:
-        return Finding(what, False, str(error))
+        yield _made(what, "fault", str(error))
+    except OSError as error:
+        yield _made(what, "fault", f"{error.filename or ''}: {error.strerror}; is this user allowed to look at it?")
 
 
 def _check_models(agent: config.Config) -> str:
@@ -115,32 +176,48 @@ def _check_models(agent: config.Config) -> str:
     return f"{', '.join(found)}: whole, and scoring as where they were made"
 
 
-def _check_state(folder: Path) -> str:
-    if not folder.is_dir():
-        raise ConfigError(f"state_dir: {folder} is not a folder; make it, or set state_dir")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise ConfigError(f"state_dir: {folder} is not writable for this user")
-    disk = os.statvfs(folder)
-    return f"{folder} is writable, {disk.f_bavail * disk.f_frsize // 1024**2} MiB free"
-
-
-def _check_clock() -> str:
-    now = time.time()
-    if now < _RELEASED:
-        raise ConfigError("clock: it shows a time long past; set it, or readings' own times will be refused as in the future")
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now))
-
-
 def _check_broker(agent: config.Config) -> str:
-    probe(agent.broker, f"vedette-check-{agent.gateway}-{os.getpid()}", agent.subscriptions, timeout_s=5.0)
-    return f"{agent.broker.url}: connected and allowed to subscribe to {', '.join(name for name, _ in agent.subscriptions)}"
+    broker, client_id = agent.broker, f"vedette-check-{agent.gateway}-{os.getpid()}"
+    probe(broker, client_id, agent.subscriptions, timeout_s=5.0)
+    topics = AgentTopics(agent.prefix, agent.gateway)
+    # The agent's own topics, and a device that is none: what is retained of a device or a model stays as it is.
+    passing = [topics.status, topics.stats, *(topics.alert(stream.name, _NO_DEVICE) for stream in agent.streams)]
+    retained = [topics.model(_NO_DEVICE), *(topics.state(stream.name, _NO_DEVICE) for stream in agent.streams)]
+    verdict = try_topics(broker, client_id, [*passing, *retained], retained, timeout_s=5.0)
+    if verdict.refused:
+        refused = ", ".join(f"{topic} ({reason})" for topic, reason in verdict.refused.items())
+        raise BrokerError(f"broker: {broker.url} refuses messages on {refused}; allow the agent to write {topics.root}/#")
+    found = f"{broker.url}: connected and allowed to subscribe to {', '.join(name for name, _ in agent.subscriptions)}"
+    if verdict.unknown:
+        found += (
+            f"; whether messages on {', '.join(verdict.unknown)} are taken is not known: a broker that speaks MQTT 3.1.1 does not say, and"
+            f" none came back; see that the agent may write {topics.root}/#, or read it for this check"
+        )
+    else:
+        found += f", and to publish on {topics.root}/#"
+    if exposed := exposed_files(broker):
+        found += f"; every user of this machine can read {' and '.join(exposed)}: chmod o-r"
+    return found
 
 
 def _check_updates(agent: config.Config) -> str:
     with needing_updates():
         from vedette import updates
     assert agent.updates
+    if not Path(agent.state_dir).is_dir():
+        raise ConfigError("there is no state folder to keep what was seen in: see state")
     with updates.opened(agent.updates, Path(agent.state_dir)) as channel:
         offers = [channel.offer(name) for name in sorted({stream.model for stream in agent.streams})]
     held = ", ".join(f"{offer.name} {offer.version}" for offer in offers)
     return f"{agent.updates.repository}: signed by whom we trust; channel {agent.updates.channel} has {held}"
+
+
+def _check_metrics(agent: config.Config, file: Path) -> str:
+    assert agent.metrics
+    listen, report = agent.metrics.listen, find(file, os.environ)
+    if report and report.is_alive() and report.metrics == str(listen):
+        return f"http://{listen}/metrics: the agent that runs answers there"
+    server = ScrapeServer(listen)
+    server.start()
+    server.stop()
+    return f"http://{listen}/metrics: free for the agent"

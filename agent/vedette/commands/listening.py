@@ -14,9 +14,9 @@ from typing import Any
 from vedette.config import Config, Stream
 from vedette.contract.features import Feature, Number, Value
 from vedette.contract.readings import Decoder, Message, Readings, is_clock
-from vedette.mqtt import probe
 from vedette.pipeline import stream_decoder
 from vedette.store import Store
+from vedette.visits import probe
 
 _MAX_WAITING = 100_000
 _MAX_LOOKED_INTO = 500

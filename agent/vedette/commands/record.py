@@ -12,16 +12,18 @@ from pathlib import Path
 import msgspec
 
 from vedette import config
+from vedette.broker import Broker
 from vedette.commands import add_config, parser
-from vedette.config import Broker, Config
+from vedette.config import Config
 from vedette.contract.errors import ConfigError, HistoryError
 from vedette.contract.readings import Message
 from vedette.contract.recordings import RecordingWriter
 from vedette.inbox import Inbox
-from vedette.mqtt import Connection, probe
+from vedette.mqtt import Connection
 from vedette.packets import Burst
 from vedette.progress import Progress
 from vedette.topics import TopicFilter
+from vedette.visits import probe
 
 _LONGEST_PAYLOAD = 16 * 1024 * 1024
 """Beyond it a payload is cut off: what no stream of any agent would take."""

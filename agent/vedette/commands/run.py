@@ -1,16 +1,13 @@
 """`vedette run`."""
 
-import logging
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from vedette import config
+from vedette import config, logs
 from vedette.commands import add_config, parser
-from vedette.contract.documents import blaming
+from vedette.lifetime import Lifetime
 from vedette.scorelog import ScoreLog
-from vedette.service import Service, run_until_signalled
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -19,11 +16,9 @@ def run(arguments: Sequence[str]) -> int:
     add_config(options)
     options.add_argument("--scores", type=Path, metavar="FILE", help="write every window's score to FILE, as JSON lines")
     given = options.parse_args(arguments)
-    # systemd stamps the time itself.
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    agent = config.load(given.config)
+    logs.begin()
+    agent = config.load(given.config)  # one that is wrong must not empty the file of scores
     with ExitStack() as stack:
         on_scores = stack.enter_context(ScoreLog(given.scores)).write if given.scores else None
-        with blaming(given.config):
-            run_until_signalled(Service(agent, given.config, on_scores))
+        Lifetime(agent, given.config, on_scores).run()
     return 0

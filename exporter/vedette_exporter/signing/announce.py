@@ -5,8 +5,8 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from vedette import mqtt, topics
-from vedette.config import Broker
+from vedette import topics, visits
+from vedette.broker import Broker
 from vedette.contract import announcement, documents
 from vedette.contract.errors import ConfigError
 from vedette.contract.releases import Place
@@ -46,4 +46,4 @@ def announce(broker: Broker, prefix: str, heads: Mapping[Place, Head], names: Co
         topics.announcement(prefix, name): announcement.encode(announcement.Announcement(name=name, channels=channels[name]))
         for name in names
     }
-    mqtt.publish_once(broker, f"vedette-publish-{os.getpid()}", messages, TIMEOUT_S)
+    visits.publish_once(broker, f"vedette-publish-{os.getpid()}", messages, TIMEOUT_S)
