@@ -16,7 +16,7 @@ import msgspec
 
 from vedette.config import Config
 from vedette.contract.durations import Duration, Size
-from vedette.phrases import Crowd, Rule, TrialLength
+from vedette.phrases import Crowd, Loopback, Rule, TrialLength
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "options.md"
 COMMAND = "make options"
@@ -31,6 +31,10 @@ expected. `vedette check` reads the file as the agent does.
 
 A *duration* is a number with `ms`, `s`, `m`, `h` or `d`, such as `90s` or `7d`, or a bare number of seconds. A *size* is a number with
 `KiB`, `MiB` or `GiB`, or of bytes. Where *none* is a default, `null` says so too.
+
+More of the parts: [broker.md](broker.md), [payloads.md](payloads.md),
+[alerts.md](alerts.md), [durability.md](durability.md), [fleet.md](fleet.md), [home-assistant.md](home-assistant.md), and for
+`metrics` [operations.md](operations.md).
 """
 
 _FORMS: dict[Any, str] = {
@@ -42,6 +46,7 @@ _FORMS: dict[Any, str] = {
     Size: "size",
     Rule: "`M of N`",
     Crowd: "`N within T` or `P% within T`",
+    Loopback: "`ADDRESS:PORT` of this machine",
     TrialLength: "duration, `N windows` or `off`",
 }
 _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "m"), (1.0, "s"), (0.001, "ms"))
@@ -50,12 +55,11 @@ _BYTES = ((1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB"))
 
 def page() -> str:
     """The whole page."""
-    return _TOP + "".join(_sections(Config, "", set()))
+    return _TOP + "".join(_sections(Config, "", {Config}))
 
 
 def _sections(struct: type[msgspec.Struct], path: str, seen: set[type]) -> Iterator[str]:
     """A struct's table, and those of the structs in it; each struct once."""
-    seen.add(struct)
     said = _said(struct)
     hints = get_type_hints(struct, include_extras=True)
     rows, below = [], []
@@ -67,9 +71,10 @@ def _sections(struct: type[msgspec.Struct], path: str, seen: set[type]) -> Itera
         form = f"[below](#{_anchor(here, many=many)})" if inner else _form(hints[field.name])
         rows.append(f"| `{field.encode_name}` | {form} | {_default(field, inner)} | {said[field.name]} |\n")
         if inner and inner not in seen:
+            seen.add(inner)
             below.append((inner, f"{here}[]." if many else f"{here}."))
-    title = f"`{path.rstrip('.')}`" if path else "At the top"
-    yield f"\n## {title}\n\n{said['']}\n\n| key | form | default | |\n| --- | --- | --- | --- |\n{''.join(rows)}"
+    title = f"`{path.rstrip('.')}`\n\n{said['']}" if path else "At the top"
+    yield f"\n## {title}\n\n| key | form | default | what it is, and when to change it |\n| --- | --- | --- | --- |\n{''.join(rows)}"
     for inner, at in below:
         yield from _sections(inner, at, seen)
 
@@ -106,6 +111,8 @@ def _form(hint: Any) -> str:
         return f"list of {_form(arguments[0])}s"
     if origin in {dict, Mapping}:
         return "keys and texts"
+    if not arguments:
+        raise LookupError(f"{hint}: nobody has said here what form that has")
     return " or ".join(_form(each) for each in arguments if each is not type(None))
 
 
