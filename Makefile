@@ -6,7 +6,7 @@ PINNED = --constraint constraints.txt
 SOURCES = pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-quality bench-bundles bench-day bench-peers bench-training chaos soak fuzz notebooks report-check figures demo-bundle options mosquitto chromium format clean
+.PHONY: help demo test check bench bench-quality bench-bundles bench-day bench-peers bench-training chaos soak fuzz notebooks report-check deb test-install figures demo-bundle options mosquitto chromium format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,13 @@ notebooks: .venv/ready ## the table in docs/notebooks.md: every system of the tw
 
 report-check: .venv/ready chromium ## the report in headless Chromium, light and dark, wide and narrow; pictures in build/report/
 	.venv/bin/python -m pytest tests/training/test_report_in_browser.py
+
+DEB_PYTHON ?= 3.11
+deb: .venv/ready ## dist/vedette_VERSION_{amd64,arm64}.deb for Debian 12 and Raspberry Pi OS (DEB_PYTHON=3.13: for Debian 13), on any machine with the network, in a minute or two
+	.venv/bin/python systemd/deb/build.py --python $(DEB_PYTHON)
+
+test-install: .venv/ready ## the package in a Debian booted by systemd-nspawn: install, start, alerts, update, kill -9, upgrade, purge, in about five minutes; needs root; figures in build/figures/install.json
+	.venv/bin/python tests/install/main.py
 
 figures: .venv/ready ## all measured figures as one table, missed bars first
 	.venv/bin/python tests/bench/figures.py

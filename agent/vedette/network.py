@@ -83,6 +83,14 @@ class ReadAhead:
         # Into one buffer: of a fresh one for each burst the heap would keep the pieces that are cut off.
         count = self._inner.recv_into(self._room)
         self._is_over = not count
+        # TLS gives one record at a time, and a broker sends one for each message: read one by one they would be taken one by one.
+        while isinstance(self._inner, ssl.SSLSocket) and not self._is_over and count < READ_AHEAD:
+            try:
+                more = self._inner.recv_into(self._room[count:])
+            except ssl.SSLWantReadError:
+                break
+            self._is_over = not more
+            count += more
         return self._read + bytes(self._room[:count])
 
     def keep(self, rest: bytes) -> None:

@@ -1,8 +1,12 @@
 import contextlib
 import socket
+import ssl
+import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -49,6 +53,31 @@ def test_paho_reads_what_it_is_offered_and_learns_that_the_other_side_hung_up(pa
     far.close()
     assert ahead.fill() == b"ef"
     assert ahead.is_over and ahead.recv(1) == b""
+
+
+def test_over_tls_too_one_fill_brings_all_that_has_arrived_and_the_end(tmp_path: Path) -> None:
+    certificate = tmp_path / "server.pem"
+    made: list[str | Path] = ["-keyout", certificate, "-out", tmp_path / "public.pem", "-subj", "/CN=localhost", "-days", "2"]
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *made], check=True, capture_output=True)
+    certificate.write_text(certificate.read_text() + (tmp_path / "public.pem").read_text())
+    served, trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context(cafile=tmp_path / "public.pem")
+    served.load_cert_chain(certificate)
+    near, far = socket.socketpair()
+
+    def publish() -> None:
+        with served.wrap_socket(far, server_side=True) as broker:
+            for _ in range(100):
+                broker.send(b"packet ")  # a record of its own, as mosquitto sends each packet
+
+    broker = threading.Thread(target=publish)
+    broker.start()
+    client = trusting.wrap_socket(near, server_hostname="localhost")
+    broker.join(20)
+    client.setblocking(False)
+    ahead = ReadAhead(client)
+    assert ahead.fill() == 100 * b"packet "
+    assert ahead.is_over
+    ahead.close()
 
 
 def test_what_is_sent_leaves_with_the_flush_and_no_more_is_taken_than_there_is_room_for(pair: tuple[ReadAhead, socket.socket]) -> None:
