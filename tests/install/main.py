@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import msgspec
 
+import guides
 from bench import figures, machine
 from bench.figures import Figures, Line, Row
 from bundles import make_bundle
@@ -205,7 +206,8 @@ def _architecture() -> str:
 
 def _deliver(shared: Path) -> None:
     """What the machine is to be given: the steps, models by hand, the next ones signed, and days of telemetry with a fault each."""
-    shutil.copy(INSIDE, shared)
+    for path in (INSIDE, Path(guides.__file__), machine.REPOSITORY / "docs" / "operator.md"):
+        shutil.copy(path, shared)
     shutil.copy(BUNDLE, shared)
     demo = bundles.open_bundle(BUNDLE)
     publisher = Publisher(shared)
