@@ -6,7 +6,7 @@ PINNED = --constraint constraints.txt
 SOURCES = pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-quality bench-bundles bench-day bench-peers bench-training chaos soak fuzz notebooks report-check deb test-install figures demo-bundle options mosquitto chromium format clean
+.PHONY: help demo test check bench bench-quality bench-bundles bench-day bench-peers bench-training chaos soak fuzz notebooks report-check home-assistant deb test-install test-arm figures demo-bundle options mosquitto chromium format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,12 +59,18 @@ notebooks: .venv/ready ## the table in docs/notebooks.md: every system of the tw
 report-check: .venv/ready chromium ## the report in headless Chromium, light and dark, wide and narrow; pictures in build/report/
 	.venv/bin/python -m pytest tests/training/test_report_in_browser.py
 
+home-assistant: .venv/ready .venv-home-assistant/ready ## Home Assistant's own code on what it is told; with PYTHON=python3.13, which it needs
+	.venv/bin/python -m pytest tests/agent/test_homeassistant_itself.py
+
 DEB_PYTHON ?= 3.11
 deb: .venv/ready ## dist/vedette_VERSION_{amd64,arm64}.deb for Debian 12 and Raspberry Pi OS (DEB_PYTHON=3.13: for Debian 13), on any machine with the network, in a minute or two
 	.venv/bin/python systemd/deb/build.py --python $(DEB_PYTHON)
 
 test-install: .venv/ready ## the package in a Debian booted by systemd-nspawn: install, start, alerts, update, kill -9, upgrade, purge, in about five minutes; needs root; figures in build/figures/install.json
-	.venv/bin/python tests/install/main.py
+	.venv/bin/python tests/install/main.py --python $(DEB_PYTHON)
+
+test-arm: .venv/ready .venv-gateway/ready .venv-tflite/ready ## the agent on 64- and 32-bit ARM, emulated by qemu: the scores, alerts and reasons of this machine, and the agent's own tests, in an hour or two (ONLY=arm64, PARTS=scores); needs root and Debian; figures in build/figures/arm.json
+	.venv/bin/python tests/arm/main.py $(if $(ONLY),--only $(ONLY)) $(if $(PARTS),--parts $(PARTS))
 
 figures: .venv/ready ## all measured figures as one table, missed bars first
 	.venv/bin/python tests/bench/figures.py
@@ -112,6 +118,17 @@ mosquitto:
 	@.venv-fuzz/bin/python -m pip $(PIP_INSTALL) $(PINNED) --editable '.[fuzz]'
 	@touch $@
 
+# Home Assistant's own code, with the versions that it names: what it leaves open does not resolve in a sensible time.
+HOME_ASSISTANT = 2026.2.3
+.venv-home-assistant/ready:
+	@echo "setting up an environment with Home Assistant $(HOME_ASSISTANT) (a few minutes) ..."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 13, 2) and "Home Assistant needs Python 3.13.2 or newer; name one: make home-assistant PYTHON=python3.13")'
+	@$(PYTHON) -m venv .venv-home-assistant
+	@.venv-home-assistant/bin/python -m pip $(PIP_INSTALL) --no-deps homeassistant==$(HOME_ASSISTANT)
+	@.venv-home-assistant/bin/python -m pip $(PIP_INSTALL) homeassistant==$(HOME_ASSISTANT) paho-mqtt hassil \
+	  --constraint .venv-home-assistant/lib/python3*/site-packages/homeassistant/package_constraints.txt
+	@touch $@
+
 .venv/ready: $(SOURCES)
 	@echo "setting up the workstation's environment (a minute or two: TensorFlow) ..."
 	@$(call venv,.venv)
@@ -124,4 +141,4 @@ $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vedette needs
 endef
 
 clean: ## remove environments and build results
-	rm -rf .venv .venv-gateway .venv-tflite .venv-fuzz build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-gateway .venv-tflite .venv-fuzz .venv-home-assistant build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

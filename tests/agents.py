@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import queue
 import socket
 import subprocess
@@ -19,6 +20,9 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from brokers import Mosquitto
 from schemas import faults_of_message
+
+PATIENCE = float(os.environ.get("VEDETTE_PATIENCE", "1"))
+"""How many times as long everything may take: more where the processor is emulated."""
 
 STREAM: dict[str, Any] = {
     "name": "fridges",
@@ -38,7 +42,7 @@ def write_config(folder: Path, url: str, **changes: Any) -> Path:
 
 def vedette(*arguments: str | Path, python: str = sys.executable) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
-    return subprocess.run([python, "-m", "vedette", *arguments], capture_output=True, text=True, timeout=240, check=False)
+    return subprocess.run([python, "-m", "vedette", *arguments], capture_output=True, text=True, timeout=240 * PATIENCE, check=False)
 
 
 class Agent:
@@ -73,7 +77,7 @@ class Agent:
         if self.process.poll() is None:
             self.process.terminate()
         try:
-            _, said = self.process.communicate(timeout=30)
+            _, said = self.process.communicate(timeout=30 * PATIENCE)
         except subprocess.TimeoutExpired:
             self.process.kill()
             _, said = self.process.communicate()
@@ -166,7 +170,7 @@ class Watcher:
 
     def wait(self, condition: Callable[[], Any], timeout_s: float = 30.0) -> Any:
         """Wait until a condition on what has arrived holds, and return it."""
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + timeout_s * PATIENCE
         while not (found := condition()):
             left = deadline - time.monotonic()
             assert left > 0, f"not seen within {timeout_s} s; last: {[(m.topic, m.payload[:200]) for m in self.messages[-5:]]}"

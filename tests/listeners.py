@@ -1,6 +1,7 @@
 """One mosquitto with every kind of listener that the agent can be pointed at, well kept and badly kept."""
 
 import subprocess
+import time
 from pathlib import Path
 from typing import Any, Self
 
@@ -74,6 +75,10 @@ class Listeners:
 
     def __enter__(self) -> Self:
         self.broker.start()
+        deadline = time.monotonic() + 10
+        while not self.socket.exists():  # the last of them
+            assert time.monotonic() < deadline, "mosquitto makes no unix socket"
+            time.sleep(0.02)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -20,7 +20,7 @@ from vedette.outbox import Outbox
 FOLDER = Path(vedette.__file__).parent / "schemas"
 
 MOST_OF_A_SHAPE = 20
-"""Alerts that differ in numbers and names alone: property tests make a hundred thousand, and one takes a third of a millisecond."""
+"""Messages that differ in numbers and names alone: property tests make a hundred thousand alerts, each a third of a millisecond."""
 
 _TOPICS = {"alerts": "alert-1", "state": "state-1", "models": "model-1", "stats": "stats-1"}
 
@@ -51,19 +51,17 @@ def faults_of_message(topic: str, payload: bytes | bytearray) -> list[str]:
     if kind not in _TOPICS or not payload:
         return []
     value = json.loads(payload)
-    if kind == "alerts":
-        return faults_of_alert(value) if "schema" in value else []
-    return faults(_TOPICS[kind], value)
+    return _faults(_TOPICS[kind], value) if kind != "alerts" or "schema" in value else []
 
 
 _SEEN: Counter[object] = Counter()
 
 
-def faults_of_alert(alert: dict[str, Any]) -> list[str]:
-    """Where an alert is not as its schema says: the first ones of each shape."""
-    shape = _shape(alert)
+def _faults(name: str, value: Any) -> list[str]:
+    """Where JSON is not as a schema says: the first ones of each shape."""
+    shape = name, _shape(value)
     _SEEN[shape] += 1
-    return faults("alert-1", alert) if _SEEN[shape] <= MOST_OF_A_SHAPE else []
+    return faults(name, value) if _SEEN[shape] <= MOST_OF_A_SHAPE else []
 
 
 def _shape(value: Any, key: str = "") -> object:
@@ -79,7 +77,7 @@ def holding_alerts() -> Iterator[None]:
     """Meanwhile, whatever comes out of a judge or goes into an outbox in this process is checked."""
 
     def check(alerts: Sequence[Alert]) -> None:
-        found = [fault for alert in alerts for fault in faults_of_alert(json.loads(msgspec.json.encode(alert)))]
+        found = [fault for alert in alerts for fault in _faults("alert-1", json.loads(msgspec.json.encode(alert)))]
         assert not found, found
 
     def checking_findings(method: Callable[..., list[Finding]]) -> Callable[..., list[Finding]]:

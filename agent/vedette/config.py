@@ -300,14 +300,18 @@ class Config(Struct, frozen=True):
         return {announcement(self.prefix, stream.model): stream.model for stream in self.streams}
 
     @property
+    def aside(self) -> list[str]:
+        """Topics of what is no telemetry: announcements, and where Home Assistant says that it has started."""
+        return [*self.announcements, *([self.home_assistant.birth] if self.home_assistant else [])]
+
+    @property
     def subscriptions(self) -> list[tuple[str, int]]:
         """MQTT filters and their QoS; where streams share a filter, the highest that one of them asks for."""
         qos: dict[str, int] = {}
         for stream in self.streams:
             subscription = stream.filter.subscription
             qos[subscription] = max(stream.qos, qos.get(subscription, 0))
-        aside = [*self.announcements, *([self.home_assistant.birth] if self.home_assistant else [])]
-        return [*qos.items(), *((topic, 1) for topic in aside)]
+        return [*qos.items(), *((topic, 1) for topic in self.aside)]
 
     def __post_init__(self) -> None:
         names = [stream.name for stream in self.streams]

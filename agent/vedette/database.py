@@ -311,7 +311,7 @@ class Database:
         except OSError as error:
             raise DiskError(f"the disk fails: {self.path} is damaged ({why}) and cannot be set aside: {error.strerror}") from error
         told = f"{self.path} could not be used: {why}; it is set aside as {aside.name}"
-        log.warning("%s, and a fresh one is made", told)
+        log.error("%s, and a fresh one is made", told)
         return told
 
     def _usable(self) -> sqlite3.Connection:

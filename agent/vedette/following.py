@@ -29,11 +29,14 @@ _MOST_HEARD = 100
 
 
 class _Wanted(msgspec.Struct):
-    """An update that is to be made: of which bundle, when (monotonic), and how often it was tried in vain."""
+    """An update that is to be made: of which bundle, when (monotonic), how often it was tried in vain, and whether it could not even be
+    started, which is said once.
+    """
 
     head: Head
     due: float
     attempts: int = 0
+    has_failed: bool = False
 
 
 class Follower:
@@ -108,8 +111,10 @@ class Follower:
             # What it says goes to the journal, where the agent's own words go.
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr)
         except OSError as error:
-            log.warning("model %s: the update cannot be started: %s", name, error.strerror)
-            self._wanted[name].due = now + _SOONEST_RETRY_S
+            wanted = self._wanted[name]
+            if not wanted.has_failed:
+                log.warning("model %s: the update cannot be started: %s; trying again every %.0f s", name, error.strerror, _SOONEST_RETRY_S)
+            wanted.due, wanted.has_failed = now + _SOONEST_RETRY_S, True
             return
         self._running = (name, now, process)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from vedette import __version__, config
 from vedette.contract.documents import blaming
-from vedette.contract.errors import ConfigError, VedetteError
+from vedette.contract.errors import ConfigError, DiskError, VedetteError
 from vedette.engine import ScoreSink
 from vedette.health import ServiceManager
 from vedette.mqtt import check_login
@@ -88,6 +88,8 @@ class Lifetime:
         self._manager.notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
             wanted = config.load(self._file)
+            if self._service and self._service.failing:
+                raise DiskError(f"what only memory holds would be lost; reload again once the disk works: {self._service.failing}")
             with blaming(self._file):
                 _check_same_agent(self._config, wanted)
                 check_login(wanted.broker)
@@ -158,7 +160,10 @@ class Lifetime:
         self._report.write(report)
         if self._scrapes:
             self._scrapes.report = report
-        if self._status != (status := f"degraded: {degraded[0]}" if degraded else _WELL):
+        status = (
+            " ".join(f"degraded: {degraded[0]}".split()) if degraded else _WELL
+        )  # in one line: the next would be another word to systemd
+        if self._status != status:
             self._status = status
             self._manager.notify(f"STATUS={status}")
 

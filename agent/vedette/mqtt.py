@@ -39,6 +39,9 @@ _MOST_IN_FLIGHT = 1024
 bursts. Some take it for a hint only; what is known of repeats goes far beyond it.
 """
 
+_LONGEST_PACKET, _HEADER = 256 * 1024**2, 16
+"""What MQTT allows, and what a message has beside its topic and payload, at most."""
+
 _properties: Any = Properties  # because paho's has no types
 
 
@@ -103,10 +106,12 @@ class Connection:
         self._began = -math.inf  # when it was let in, monotonic clock
         self._short = 0  # connections in a row that did not last
         self._client_id = broker.client_id or client_id
-        self._failure = ""
+        self._failure = self._farewell = ""
         self._answers: deque[tuple[int, str | None]] = deque()
         self._topics: dict[int, str] = {}
         self._refused: dict[str, tuple[str, str]] = {}
+        self._max_packet = _LONGEST_PACKET
+        self._own_mid = 0  # below those of the protocol
         self._context: ssl.SSLContext | None = None
         self._client = self._make_client(broker.client_id or client_id)
         self._network = Network(self._client, _LONGEST_RETRY_S, broker.keepalive, max_payload, on_burst, self._ended)
@@ -153,14 +158,7 @@ class Connection:
     def publish(
         self, topic: str, payload: bytes | str, *, qos: int = 0, retain: bool = False, event: Sequence[tuple[str, str]] = ()
     ) -> int | None:
-        """Publish, if connected.
-
-        Args:
-            topic: Where to.
-            payload: What.
-            qos: At most once, or at least once.
-            retain: Whether the broker is to keep it.
-            event: Attributes of the CloudEvent that a JSON payload is; MQTT 3.1.1 has no place for them.
+        """Publish, if connected; `event` are the attributes of the CloudEvent that the payload is, which MQTT 3.1.1 has no place for.
 
         Returns:
             The message's id, which `take_answers` gives back once the broker has answered; None if it was not sent.
@@ -168,6 +166,9 @@ class Connection:
         if not self._client.is_connected():
             return None
         properties = _event_properties(event) if event and self._broker.protocol == 5 else None
+        length = len(topic.encode()) + len(payload.encode() if isinstance(payload, str) else payload) + _HEADER
+        if length + (len(properties.pack()) if properties else 0) > self._max_packet:
+            return self._refuse(topic)
         info = self._client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
         # Any other code means that paho has queued it and will send it by itself.
         if info.rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
@@ -175,6 +176,13 @@ class Connection:
         if qos:
             self._topics[info.mid] = topic
         return info.mid
+
+    def _refuse(self, topic: str) -> int:
+        """Answer in the broker's place, which would hang up on a message that is longer than it said it may be."""
+        self._own_mid -= 1
+        self._topics[self._own_mid] = topic
+        self._answers.append((self._own_mid, "Packet too large"))
+        return self._own_mid
 
     def take_answers(self) -> list[Answer]:
         """What became of messages, as far as it was told since the last call. MQTT 3.1.1 tells of none that it is refused."""
@@ -230,13 +238,14 @@ class Connection:
         self._client.disconnect()
         self._network.stop(timeout_s)
 
-    def _connected(self, client: paho.Client, _data: Any, flags: Any, reason: ReasonCode, _properties: Any) -> None:
+    def _connected(self, client: paho.Client, _data: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
         if reason.is_failure:
             self._is_let_in = False
             self._say(f"{self._address} refuses the connection: {explain_code(str(reason))}")
             return
         self._is_let_in = True
         self._began = time.monotonic()
+        self._max_packet = getattr(properties, "MaximumPacketSize", None) or _LONGEST_PACKET
         self._outages.append((self._lost, time.time()))
         granted: Subscriptions = ()
         if self._session and flags.session_present:
@@ -268,20 +277,22 @@ class Connection:
             self._tell_connected()
 
     def _disconnected(self, _client: Any, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
-        if not self._is_let_in:
-            return  # told where it is known why
-        self._lost = time.time()
-        self._short = self._short + 1 if time.monotonic() - self._began < _SHORT_S else 0
-        if self._short >= _OFTEN:
+        if self._is_let_in:
+            self._lost = time.time()
+            self._farewell = str(reason)
+            self._short = self._short + 1 if time.monotonic() - self._began < _SHORT_S else 0
+
+    def _ended(self, error: OSError | None) -> None:
+        """Say why a connection was lost, or why the broker gave no answer at all."""
+        if self._is_let_in and self._short >= _OFTEN:
             self._say(
                 f"{self._address} ends every connection soon after it is made; is another client connected as {self._client_id}? Each"
                 " pushes the other out: give each agent a gateway name, or a broker.client_id, of its own"
             )
-        elif reason.is_failure and self._said is None:
-            self._say(f"connection to {self._address} lost: {explain_code(str(reason))}")
-
-    def _ended(self, error: OSError | None) -> None:
-        """Say why the broker gave no answer at all."""
+        elif self._is_let_in and self._said is None:
+            # What the broker says itself tells more than how the connection went down.
+            said = explain_code(self._farewell) if self._farewell != "Unspecified error" or not error else error.strerror or error
+            self._say(f"connection to {self._address} lost: {said}")
         if self._is_let_in is None and self._failure != (failure := repr((error, error and error.__cause__))):
             # Looked into once: an attempt that fails as the one before has nothing new to say.
             self._failure = failure

@@ -21,7 +21,7 @@ from typing import Any
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from vedette.packets import Burst, Packets
+from vedette.packets import Burst, Packets, with_known_reason
 
 log = logging.getLogger(__name__)
 
@@ -84,10 +84,10 @@ class ReadAhead:
         count = self._inner.recv_into(self._room)
         self._is_over = not count
         # TLS gives one record at a time, and a broker sends one for each message: read one by one they would be taken one by one.
-        while isinstance(self._inner, ssl.SSLSocket) and not self._is_over and count < READ_AHEAD:
+        while self._pending and not self._is_over and count < READ_AHEAD:
             try:
                 more = self._inner.recv_into(self._room[count:])
-            except ssl.SSLWantReadError:
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 break
             self._is_over = not more
             count += more
@@ -397,5 +397,5 @@ class _Conversation:
 
     def _let_paho_read(self, packet: bytes) -> None:
         if self._client.socket():
-            self._ahead.offer(packet)
+            self._ahead.offer(with_known_reason(packet))
             self._client.loop_read()

@@ -68,8 +68,9 @@ class Outbox:
         # In the order in which they are tried again.
         self._refused: dict[str, None] = {}
         self._retried: set[str] = set()
-        self._retry_due: float | None = None  # None until a turn that says what time it is
-        self._was_connected = False
+        self._retry_due: float | None = None
+        self._retried_at = -RETRY_EVERY_S
+        self._was_connected = self._is_anew = False
         self._forget_due = 0.0
         self._last_sent = 0
         self._rewinds = spool.rewinds
@@ -121,18 +122,25 @@ class Outbox:
             self._refused[alert.topic] = None
 
     def _retry(self, now: float) -> None:
-        """Let the first alert of some topics that were refused be sent once more."""
+        """Let the first alert of some topics that were refused be sent once more: every while, and when the connection was made anew. Not
+        at each new one: there are brokers that hang up on what they refuse.
+        """
         connected = self._connection.connected
-        is_due = self._retry_due is not None and now >= self._retry_due
+        self._is_anew |= connected and not self._was_connected and bool(self._refused)
+        self._was_connected = connected
         if not self._refused:
             self._retry_due = None
-        elif connected and (is_due or not self._was_connected):
-            self._retried = set(islice(self._refused, MAX_IN_FLIGHT))
-            self._retry_due = None
-            self._last_sent = 0
-        if self._refused and self._retry_due is None and 0 < now < float("inf"):
+        if not self._refused or not 0 < now < float("inf"):
+            return  # a turn that is for something else does not say what time it is
+        if self._retry_due is None:
             self._retry_due = now + RETRY_EVERY_S
-        self._was_connected = connected
+        if connected and (now >= self._retry_due or (self._is_anew and now >= self._retried_at + RETRY_EVERY_S)):
+            self._retried = set(islice(self._refused, MAX_IN_FLIGHT))
+            for topic in self._retried:  # to the end of the row, even if the spool had to drop what waited there
+                self._refused[topic] = self._refused.pop(topic)
+            self._retried_at, self._retry_due = now, now + RETRY_EVERY_S
+            self._last_sent = 0
+        self._is_anew = False
 
     def _may_go(self, topic: str) -> bool:
         """Whether the next alert of a topic is sent now; of one that is tried again, the first alone."""

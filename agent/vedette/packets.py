@@ -18,6 +18,9 @@ _DUP = 0x08
 _PUBACK = b"\x40\x02"
 """A PUBACK's first two bytes; the message's id follows. In MQTT 5, too, that is all of it where all is well."""
 
+_PUBACK_REFUSALS = {0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99}
+_UNSPECIFIED, _PACKET_TOO_LARGE, _QUOTA_EXCEEDED = 0x80, 0x95, 0x97
+
 
 class Burst(NamedTuple):
     """Messages that arrived at once, in order.
@@ -139,3 +142,14 @@ def _length(data: bytes, at: int) -> tuple[int, int]:
         if byte < 128:
             return length, at + place + 1
     raise ConnectionError("a packet's length is longer than MQTT allows")
+
+
+def with_known_reason(packet: bytes) -> bytes:
+    """A PUBACK whose reason is one that MQTT has there, and any other packet as it is.
+
+    mosquitto answers a message over its `message_size_limit` with "packet too large", which is none; paho would hang up, and send it again.
+    """
+    if packet[:1] != _PUBACK[:1] or len(packet) < 5 or packet[4] < 0x80 or packet[4] in _PUBACK_REFUSALS:
+        return packet
+    reason = _QUOTA_EXCEEDED if packet[4] == _PACKET_TOO_LARGE else _UNSPECIFIED
+    return packet[:4] + bytes([reason]) + packet[5:]

@@ -32,6 +32,13 @@ _ADVICE = {
 _EXPIRED, _NOT_YET = 10, 9
 _UNKNOWN_ISSUER, _SELF_SIGNED = {2, 19, 20, 21}, {18}
 _WRONG_HOST = {62, 64}
+"""OpenSSL's X509_V_ERR_…"""
+
+_NO_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE", "BAD_RECORD_TYPE"}
+"""What OpenSSL says of an answer that is no TLS, from one of its versions to the next."""
+
+_OTHER_VERSION = {"UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE", "VERSION_TOO_LOW"}
+_WRONG_VERSION = "speaks a version of TLS that is too old or too new for this machine; let the broker speak TLS 1.2 or 1.3"
 
 
 def explain_code(reason: str) -> str:
@@ -86,8 +93,11 @@ def _explain_tls(broker: Broker, cause: BaseException | None) -> str:
         return _explain_certificate(broker, cause)
     if isinstance(cause, ssl.SSLError) and "ALERT" in (cause.reason or ""):
         return _explain_alert(broker, cause)
+    reason = (cause.reason or "") if isinstance(cause, ssl.SSLError) else ""
+    if reason in _OTHER_VERSION:
+        return _WRONG_VERSION
     plain = "ws" if broker.is_web else "mqtt"
-    if isinstance(cause, TimeoutError | ConnectionError | ssl.SSLError):
+    if isinstance(cause, TimeoutError | ConnectionError | ssl.SSLEOFError | ssl.SSLZeroReturnError) or reason in _NO_TLS:
         return f"does not speak TLS on port {broker.port}; name the broker's port for TLS, or say {plain}:// if it has none"
     return f"fails in TLS: {_words(cause)}; check the broker's certificate and its log"
 
@@ -98,7 +108,7 @@ def _explain_certificate(broker: Broker, cause: ssl.SSLCertVerificationError) ->
     if code in _SELF_SIGNED:
         return "has signed its certificate itself, and it is not known here; name that certificate in broker.ca_file"
     if code in _UNKNOWN_ISSUER:
-        issuer = f"by {shown.issuer}, " if shown else ""
+        issuer = f"by {shown.issuer}, " if shown else "by a CA "
         trusted = f"{broker.ca_file} does not know" if broker.ca_file else "this system does not know"
         return f"has a certificate issued {issuer}whom {trusted}; name the certificate of that CA in broker.ca_file"
     if code in _WRONG_HOST:
@@ -122,7 +132,7 @@ def _explain_alert(broker: Broker, cause: ssl.SSLError) -> str:
     """Of a broker that ended TLS, and said so."""
     alert = (cause.reason or "").partition("ALERT_")[2].lower().replace("_", " ")
     if "protocol version" in alert:
-        return "speaks a version of TLS that is too old or too new for this machine; let the broker speak TLS 1.2 or 1.3"
+        return _WRONG_VERSION
     if not broker.cert_file:
         # Up to TLS 1.2 it is a handshake failure.
         if alert in {"certificate required", "handshake failure", "bad certificate"}:

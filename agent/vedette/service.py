@@ -125,8 +125,7 @@ class Service:
         """
         successor = None
         with ExitStack() as stack:
-            if set_aside := self._database.open():
-                log.error("%s", set_aside)
+            self._database.open()
             stack.callback(self._database.close)
             self._outbox.deliver(math.inf)
             self._engine.resume()
@@ -148,6 +147,11 @@ class Service:
                 self._manager.notify("STOPPING=1")
             self._finish()
         return successor
+
+    @property
+    def failing(self) -> str | None:
+        """Why the disk cannot be used: what only memory holds would end with this service."""
+        return self._database.failing
 
     def stop(self) -> None:
         """Let `run` return soon. May be called by a signal handler or another thread."""

@@ -1,7 +1,7 @@
 """How a running agent stands: its counters, and what is not as it should be.
 
 Rules this module keeps: one source for the stats topic, `vedette status` and metrics; what is wrong is said with what to do; counting looks
-at every device, so it is for every so often, `look` is for every turn.
+at every device, so it is for every so often, `look` is for every turn and does nothing in most.
 """
 
 import logging
@@ -20,6 +20,9 @@ from vedette.rollout import Rollout
 from vedette.spool import Spool
 
 log = logging.getLogger(__name__)
+
+_LOOK_S = 0.2
+"""Turns under load are more frequent than anybody looks."""
 
 _FIRST_ANSWER_S = 5.0
 """A broker that has neither answered nor refused for so long is away; before, the agent has only just begun."""
@@ -56,6 +59,7 @@ class Standing:
         self._broker_since = time.time()
         self._is_connected = False
         self._seen: object = None
+        self._look_due = 0.0
         self._received: dict[str, int] = {}
         self._rates: dict[str, float] = {}
         self._lost = (0, 0)
@@ -63,11 +67,14 @@ class Standing:
 
     def look(self) -> bool:
         """Whether something has changed that whoever looks at the agent wants to know at once: broker, disk or models."""
+        if (now := time.monotonic()) < self._look_due:
+            return False
+        self._look_due = now + _LOOK_S
         if self._connection.connected != self._is_connected:
             self._is_connected, self._broker_since = not self._is_connected, time.time()
         models = tuple((report.live, report.trial is None) for report in self._rollout.reports)
         faults = tuple(stream.unscored is None for stream in self._rollout.pipeline.streams)
-        now = (
+        found = (
             self._is_connected,
             self._connection.trouble,
             self._connection.refusing,
@@ -76,8 +83,8 @@ class Standing:
             models,
             faults,
         )
-        before, self._seen = self._seen, now
-        return before != now
+        before, self._seen = self._seen, found
+        return before != found
 
     def count(self) -> None:
         """Begin another interval: rates are those of the last one, and so is whether readings or alerts are being dropped."""

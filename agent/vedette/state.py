@@ -94,6 +94,7 @@ class StateBoard:
         # What the retained states show: an alert's id; None for no alert, until that has surely arrived; "?" where nobody knows.
         self._shown: dict[Key, str | None] = {}
         self._cleared: dict[Key, float] = {}
+        self._gone: set[Key] = set()  # of those that have an alert
         self._look_due = -math.inf
 
     def resume(self, alerts: Iterable[Alert], streams: Collection[str]) -> None:
@@ -151,6 +152,7 @@ class StateBoard:
                     due.append(key)
         while len(self._latest) > self._max_devices:
             self._latest.popitem(last=False)
+        self._gone.difference_update(due)
         self._publish({key: pipeline.open_alert(*key) for key in due}, now)
         return due
 
@@ -166,7 +168,8 @@ class StateBoard:
         self._look_due = now + LOOK_EVERY_S
         self._take_back(now)
         wanted = pipeline.open_devices() if self._every_s else {}
-        begun = (key for key, id_ in wanted.items() if self._shown.get(key) != id_)
+        self._gone &= wanted.keys()
+        begun = (key for key, id_ in wanted.items() if self._shown.get(key) != id_ and key not in self._gone)
         over = (key for key, id_ in self._shown.items() if id_ is not None and key not in wanted)
         self._publish({key: wanted.get(key) for key in [*islice(begun, MOST_AT_ONCE), *islice(over, MOST_AT_ONCE)]}, now)
         arrived = [key for key, since in self._cleared.items() if now - since >= self._surely_s]
@@ -180,10 +183,13 @@ class StateBoard:
         self._publish({key: pipeline.open_alert(*key)}, now)
 
     def remove(self, key: Key) -> None:
-        """Forget a device that is gone; who says so removes its state."""
+        """Show nothing of a device that is gone, though it may have an alert, until it is scored again."""
+        self._gone.add(key)
         self._latest.pop(key, None)
-        self._shown.pop(key, None)
         self._cleared.pop(key, None)
+        if key in self._shown:
+            del self._shown[key]
+            self._foreign[self._topics.state(*key)] = math.inf
 
     def _publish(self, alerts: Mapping[Key, str | None], now: float) -> None:
         showing = [key for key, id_ in alerts.items() if id_ is not None and key not in self._shown]
@@ -192,7 +198,9 @@ class StateBoard:
             self._retained.settle()
         for key, id_ in alerts.items():
             payload = msgspec.json.encode(self._state(key, id_))
-            is_sent = self._connection.publish(self._topics.state(*key), payload, retain=True) is not None
+            topic = self._topics.state(*key)
+            self._foreign.pop(topic, None)
+            is_sent = self._connection.publish(topic, payload, retain=True) is not None
             if id_ is not None or key in self._shown:
                 self._shown[key] = id_ if is_sent else "?"
                 self._cleared.pop(key, None)

@@ -17,7 +17,8 @@ import pytest
 
 from agents import vedette, write_config
 from authorities import DAY, Authority
-from brokers import free_port
+from brokers import Mosquitto, free_port
+from conftest import REPOSITORY
 from listeners import Listeners
 from vedette import config
 from vedette.broker import Broker
@@ -95,6 +96,16 @@ def refuses_subscriptions(connection: socket.socket) -> None:
     mid = connection.recv(1000)[2:4]
     connection.sendall(b"\x90\x03" + mid + b"\x80")
     connection.recv(1000)
+
+
+def has_another_of_that_name(connection: socket.socket) -> None:
+    """As brokers of MQTT 5 do; mosquitto 2.0.11 hangs up without a word."""
+    connection.recv(1000)
+    connection.sendall(b"\x20\x03\x00\x00\x00")
+    mid = connection.recv(1000)[2:4]
+    connection.sendall(b"\x90\x04" + mid + b"\x00\x01")
+    connection.recv(1000)
+    connection.sendall(b"\xe0\x01\x8e")
 
 
 def hangs_up(connection: socket.socket) -> None:
@@ -245,6 +256,13 @@ def log_line(agent: config.Config, caplog: pytest.LogCaptureFixture, part: str) 
     assert any(part in message for message in caplog.messages), caplog.messages
 
 
+def test_the_documentations_table_has_every_failure() -> None:
+    page = (REPOSITORY / "docs" / "broker.md").read_text()
+    for _, line in FAILURES.values():
+        beginning = " ".join(line.split(";")[0].split()[1:5])
+        assert f"| `{beginning}" in page, beginning
+
+
 @pytest.mark.parametrize("name", FAILURES)
 def test_a_failure_says_which_it_is_and_what_to_do(
     name: str, tmp_path: Path, at: Listeners, web: int, caplog: pytest.LogCaptureFixture
@@ -311,6 +329,27 @@ def test_another_reason_is_said_when_it_comes_and_a_broker_that_is_mended_is_fou
             at.broker.start()
             wait_until(lambda: connection.connected)
     assert f"connected to {at.url['tls']}, subscribed to plant/+" in caplog.messages
+
+
+def test_two_agents_of_one_name_are_told_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with Server(has_another_of_that_name) as server:
+        agent = agent_of(tmp_path, {"url": f"mqtt://127.0.0.1:{server.port}"})
+        with connecting(agent):
+            wait_until(lambda: any(" lost: " in message for message in caplog.messages))
+    said = next(message for message in caplog.messages if " lost: " in message)
+    assert said == (
+        f"connection to {agent.broker.url} lost: Session taken over; another client has the same id: give each agent a gateway name, or a"
+        " broker.client_id, of its own"
+    )
+
+
+def test_a_lost_connection_says_how_it_was_lost(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with Mosquitto(tmp_path) as broker:
+        agent = agent_of(tmp_path, {"url": broker.url, "protocol": "3.1.1"})
+        with connecting(agent) as connection:
+            wait_until(lambda: connection.connected)
+            broker.kill()
+            wait_until(lambda: f"connection to {broker.url} lost: the broker hung up" in caplog.messages)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="because only root can become somebody who may not open the socket")

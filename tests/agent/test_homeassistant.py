@@ -238,6 +238,7 @@ class Site:
         until = self.now + seconds
         while self.now < until:
             self.now += turn_s
+            self.board.hear(self.pipeline.tick(1_790_000_000.0 + self.now))
             if self.broker.connected:
                 self.board.look(self.pipeline, self.now)
             self.discovery.turn(self.now, self.board, self.pipeline, connected=self.broker.connected)
@@ -287,6 +288,26 @@ def test_a_device_that_is_not_heard_of_is_removed_with_its_state(folder: Path) -
         site.send(["gone"])
         site.run(60)
         assert site.shown() == {"here", "gone"}
+
+
+def test_a_device_that_is_gone_shows_no_silence_until_it_is_back(folder: Path) -> None:
+    """As far as alerts are concerned it goes on being silent."""
+    site = Site(folder, broker := Broker(), settings(alerts={"silent": "1h"}))
+    topic = "vedette/gw-1/state/fridges/d"
+    with closing(site.database):
+        site.send(["d"])
+        site.run(2 * 3600, turn_s=30)
+        assert json.loads(broker.retained[topic])["kind"] == "silent"
+        assert len(site.retained.of("state")) == 1
+        site.run(86400, turn_s=30)
+        assert site.shown() == set()
+        assert site.pipeline.open_devices()
+        assert topic not in broker.retained
+        assert site.retained.of("state") == []
+        site.send(["d"])
+        site.run(120)
+        assert json.loads(broker.retained[topic])["alert"] is None
+        assert site.shown() == {"d"}
 
 
 def test_time_without_broker_or_agent_removes_nobody(folder: Path) -> None:

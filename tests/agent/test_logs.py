@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agents import Agent, Watcher, episode, write_config
+from agents import Agent, Reader, Watcher, episode, write_config
 from brokers import Mosquitto, free_port
 from bundles import install, make_bundle
 from chaos.disk_faults import FullDisk, Unavailable
@@ -99,6 +99,17 @@ def test_a_broker_and_a_disk_that_go_and_come_back_are_one_line_each_time(tmp_pa
     }.items():
         assert sum(words in line for line in said) == times, (words, said)
     assert len(said) <= 9, "nothing else is said, but that the broker cannot be reached"
+
+
+def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:
+    install(tmp_path / "state", make_bundle())
+    (tmp_path / "state" / "spool.db").write_bytes(b"no database" * 1000)
+    with Agent(write_config(tmp_path, f"mqtt://127.0.0.1:{free_port()}")) as agent:
+        said = Reader(agent)
+        said.wait("ready: ")
+        assert agent.stop() == 0
+        (line,) = [line for line in said.lines() if "spool.db" in line]
+        assert line.startswith("ERROR") and "is set aside as spool.db.damaged-" in line
 
 
 def test_windows_that_cannot_be_scored_are_said_once_and_so_is_their_end(caplog: pytest.LogCaptureFixture) -> None:

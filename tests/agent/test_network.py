@@ -21,6 +21,7 @@ from brokers import Mosquitto
 from chaos.packets import framed
 from vedette.network import MOST_UNSENT, Client, Network, ReadAhead
 from vedette.packets import Burst, Packets
+from vedette.websocket import WebSocket
 
 Arrived = tuple[str, bytes, int, bool]
 
@@ -55,7 +56,8 @@ def test_paho_reads_what_it_is_offered_and_learns_that_the_other_side_hung_up(pa
     assert ahead.is_over and ahead.recv(1) == b""
 
 
-def test_over_tls_too_one_fill_brings_all_that_has_arrived_and_the_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize("wrapped", [False, True], ids=["mqtts", "wss"])
+def test_over_tls_too_one_fill_brings_all_that_has_arrived_and_the_end(tmp_path: Path, wrapped: bool) -> None:
     certificate = tmp_path / "server.pem"
     made: list[str | Path] = ["-keyout", certificate, "-out", tmp_path / "public.pem", "-subj", "/CN=localhost", "-days", "2"]
     subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *made], check=True, capture_output=True)
@@ -67,14 +69,14 @@ def test_over_tls_too_one_fill_brings_all_that_has_arrived_and_the_end(tmp_path:
     def publish() -> None:
         with served.wrap_socket(far, server_side=True) as broker:
             for _ in range(100):
-                broker.send(b"packet ")  # a record of its own, as mosquitto sends each packet
+                broker.send(b"\x82\x07packet " if wrapped else b"packet ")  # a record of its own, as mosquitto sends each packet
 
     broker = threading.Thread(target=publish)
     broker.start()
     client = trusting.wrap_socket(near, server_hostname="localhost")
     broker.join(20)
     client.setblocking(False)
-    ahead = ReadAhead(client)
+    ahead = ReadAhead(WebSocket(client) if wrapped else client)
     assert ahead.fill() == 100 * b"packet "
     assert ahead.is_over
     ahead.close()

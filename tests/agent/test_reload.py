@@ -12,6 +12,7 @@ import pytest
 from agents import STREAM, Agent, Reader, Watcher, episode, service_manager, write_config
 from brokers import Mosquitto, free_port
 from bundles import install, make_bundle
+from chaos.disk_faults import FullDisk, Unavailable
 from vedette.contract.windows import WindowSpec
 
 FRIDGE = "plant/a/fridge/{}/telemetry"
@@ -175,6 +176,29 @@ def test_a_reload_begins_moves_and_ends_metrics(tmp_path: Path, broker: Mosquitt
             said.wait("connected", times)
             assert {answers(one), answers(two)} == ({True, False} if port else {False})
             assert port is None or answers(port)
+        assert agent.stop() == 0
+
+
+def test_what_only_memory_holds_is_not_given_up_for_a_reload(tmp_path: Path, broker: Mosquitto) -> None:
+    install(tmp_path / "state", make_bundle(window=WindowSpec(steps=2)))
+    try:
+        disk = FullDisk(tmp_path / "state")
+    except Unavailable as error:
+        pytest.skip(reason=str(error))
+    config = configured(tmp_path, broker)
+    with Watcher(broker) as watcher, Agent(config, prefix=disk.prefix) as agent:
+        said = Reader(agent)
+        watcher.wait_online()
+        disk.begin(agent.process.pid)
+        while not said.count("the disk is full"):
+            watcher.publish(FRIDGE.format("f-1"), *episode([4.0]))
+        broker.stop()
+        hang_up(agent)
+        said.wait("reload refused, and all goes on as before: what only memory holds would be lost")
+        disk.end(agent.process.pid)
+        said.wait("can be written again")
+        hang_up(agent)
+        said.wait("ready", 2)
         assert agent.stop() == 0
 
 

@@ -101,5 +101,6 @@ def seeds() -> Mapping[str, Sequence[bytes]]:
             saved.encode({"names": ["a", "b"], "heard": np.arange(2), "count": 3, "none": None, "deep": {"x": [1.5, b"z", True]}}),
             saved.encode({"record": np.zeros(2, dtype=[("time", "f8"), ("values", "f4", (3,))])}),
         ],
+        "frames": [b"\x82\x03abc", b"\x02\x01a\x80\x01b", b"\x82\x7e\0\x7e" + bytes(126), b"\x89\x02hi\x82\x01a", b"\x88\x02\x03\xe8"],
         "packets": [*messages, b"".join(messages), b"\xd0\0", b"\x30\xff\xff\xff\xff\x01", b"\x30\0", b"\x90\x03\0\1\1"],
     }

@@ -7,6 +7,7 @@ is imported; the time is always the same.
 import contextlib
 import hashlib
 import os
+import socket
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from vedette.contract.payloads import PayloadSpec, TimeField, decoder_for, proto
 from vedette.contract.readings import Decoder, Message, PayloadLimits
 from vedette.packets import Packets
 from vedette.records import Record
+from vedette.websocket import WebSocket
 
 NOW = 1_790_000_000.0
 SPEC: FeatureSpec = (Number(name="temperature"), Category(name="door"))
@@ -192,6 +194,16 @@ def _packets(data: bytes) -> None:
             assert parts.take_burst() == whole.take_burst()
 
 
+def _frames(data: bytes) -> None:
+    """WebSocket frames, at once and in two pieces."""
+    near, far = socket.socketpair()
+    with near, far, contextlib.suppress(ConnectionError):
+        near.setblocking(False)
+        whole, parts = (WebSocket(near) for _ in range(2))
+        half = len(data) // 2
+        assert parts._unwrap(data[:half]) + parts._unwrap(data[half:]) == whole._unwrap(data)
+
+
 TARGETS: Mapping[str, Aim] = {
     "json": Aim(_json(time=TS), 3.0),
     "json_iso_merge": Aim(_json(time=TimeField(field="ts", unit="iso"), merge=True, fields={"temperature": "a[1].t"}), 2.0),
@@ -212,6 +224,7 @@ TARGETS: Mapping[str, Aim] = {
     "recording": Aim(_through_file(_recording, HistoryError), 0.5),
     "saved": Aim(_saved, 4.0),
     "packets": Aim(_packets, 15.0),
+    "frames": Aim(_frames, 4.0),
 }
 
 

@@ -102,6 +102,7 @@ def rows_of(results: Mapping[str, float]) -> tuple[Row, ...]:
         "start of vedette --version": Row(name="vedette --version", value=1, unit="s", runs=3),
         "idle": Row(name="memory under systemd, idle", value=MB, unit="MB", runs=1),
         "loaded": Row(name="memory under systemd, a day of 20 devices at once", value=MB, unit="MB", runs=1),
+        "reloaded": Row(name="memory under systemd, both runtimes, after a reload", value=MB, unit="MB", runs=1),
         "readings": Row(name="readings a second through TLS, mosquitto_pub included", value=1, unit="1/s", runs=1),
         "restart after kill -9": Row(name="from kill -9 to ready", value=1, unit="s", bar=15, better="lower", runs=1),
         "restart after a hang": Row(name="from a hung worker to ready", value=1, unit="s", bar=90, better="lower", runs=1),

@@ -10,6 +10,7 @@ import yaml
 
 from conftest import REPOSITORY
 from vedette import config
+from vedette.broker import Broker
 from vedette.config import Config
 from vedette.contract import documents
 
@@ -62,5 +63,5 @@ def test_nothing_is_shown_that_is_no_option() -> None:
 def test_as_it_is_only_broker_topic_and_model_are_chosen() -> None:
     read = config.load(STARTING)
     stream = msgspec.structs.replace(read.streams[0], payload=msgspec.structs.replace(read.streams[0].payload, time=None))
-    fresh = Config(gateway=read.gateway, broker=config.Broker(url=read.broker.url), streams=(stream,))
+    fresh = Config(gateway=read.gateway, broker=Broker(url=read.broker.url), streams=(stream,))
     assert msgspec.structs.replace(read, streams=(stream,)) == fresh

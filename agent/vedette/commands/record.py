@@ -72,7 +72,7 @@ def _check_output(path: Path) -> None:
 def _subscriptions(agent: Config, topics: Sequence[str] | None) -> list[tuple[str, int]]:
     """Filters and their QoS: those of the streams, or those asked for."""
     if topics is None:
-        return [(topic, qos) for topic, qos in agent.subscriptions if topic not in agent.announcements]
+        return [(topic, qos) for topic, qos in agent.subscriptions if topic not in agent.aside]
     found = []
     for topic in topics:
         try:

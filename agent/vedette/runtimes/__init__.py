@@ -31,6 +31,7 @@ def load(stage: Stage, model: bytes) -> Runtime:
 
         return Onnx(model)
     except ImportError as error:
+        only = "; there is none for 32-bit ARM, which runs TFLite models only" if stage.runtime == "onnx" else ""
         raise ScoreError(
-            f"stage {stage.name} needs the {stage.runtime} runtime, which is not installed: pip install 'vedette[gateway]'"
+            f"stage {stage.name} needs the {stage.runtime} runtime, which is not installed: pip install 'vedette[gateway]'{only}"
         ) from error
