@@ -73,7 +73,7 @@ def script(blocks: Sequence[Block], here: Mapping[str, str], *, root: bool, keep
         root: Those that need a machine of one's own, or those that do not.
         keep: A folder for what each block prints, as LINE.out, and for the line that was reached, as `at`; without it all is printed.
     """
-    lines = ["set -eu", "shopt -s expand_aliases", "begun=()", "trap 'code=$?; kill ${begun[@]} 2>/dev/null; wait; exit $code' EXIT"]
+    lines = ["set -eu", "begun=()", "trap 'code=$?; kill ${begun[@]} 2>/dev/null || true; wait; exit $code' EXIT"]
     for block in blocks:
         text = block.text
         for there, instead in here.items():
