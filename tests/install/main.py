@@ -38,7 +38,7 @@ SUITES = {"3.11": "bookworm", "3.13": "trixie"}
 PACKAGES = ("systemd", "systemd-sysv", "dbus", "python3", "mosquitto", "mosquitto-clients", "openssl", "ca-certificates")
 """What is on the machine before the package. Nothing is there that the package would have to bring."""
 
-TIMEOUT_S = 600
+TIMEOUT_S = 900
 _AS_A_UNIT = """
 [Unit]
 After=multi-user.target mosquitto.service
