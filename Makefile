@@ -6,7 +6,7 @@ PINNED = --constraint constraints.txt
 SOURCES = pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-quality bench-bundles bench-day bench-peers bench-training chaos soak fuzz notebooks report-check home-assistant deb test-install test-arm figures demo-bundle mosquitto chromium format clean
+.PHONY: help demo test check bench bench-quality bench-bundles bench-day bench-peers bench-training chaos soak fuzz notebooks report-check home-assistant deb test-install test-arm figures demo-bundle options mosquitto chromium format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ figures: .venv/ready ## all measured figures as one table, missed bars first
 
 demo-bundle: .venv/ready ## make the demo's bundle anew from its recipe
 	.venv/bin/python tests/demo_bundle.py
+
+options: .venv/ready ## make docs/options.md anew from the configuration's structs
+	.venv/bin/python tests/options_page.py
 
 format: .venv/ready ## put the code into house style
 	.venv/bin/ruff check --fix

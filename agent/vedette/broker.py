@@ -42,10 +42,14 @@ class Broker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     Attributes:
         url: `mqtt://HOST[:PORT]`; with TLS, `mqtts://HOST[:PORT]`; through a web server, `ws://HOST[:PORT][/PATH]` and `wss://…`; on this
             machine, `unix:///PATH`.
+        username: Without it the agent logs in as nobody.
         password_file: A file that holds the password.
         ca_file: Certificates to trust instead of the system's.
         cert_file: The agent's own certificate, for mutual TLS; with key_file.
-        protocol: MQTT version.
+        key_file: Its private key, not encrypted.
+        protocol: MQTT version. 3.1.1 for a broker that does not know 5; alerts are no CloudEvents then, and no refusal has a reason.
+        client_id: Under which the broker knows the agent; `vedette-GATEWAY` where it is none.
+        keepalive: A broker that says nothing for 1.3 times as long is left. Shorter notices a dead connection sooner, and costs traffic.
         session_expiry: So long the broker keeps what arrives while the agent is away; with MQTT 3.1.1 the broker decides how long. 0 is not
             at all.
     """

@@ -77,7 +77,11 @@ class Alerts(Struct, frozen=True, rename={"raise_": "raise"}):
 
 
 class DeviceField(Struct, frozen=True):
-    """Where a payload names its device: a dotted path."""
+    """Where a payload names its device.
+
+    Attributes:
+        field: A dotted path.
+    """
 
     field: str
 
@@ -86,6 +90,13 @@ class Stream(Struct, frozen=True):
     """A set of devices of one kind: one topic, one payload mapping, one model.
 
     Attributes:
+        name: In topics and alerts. Another one is another stream: what was known of its devices begins anew.
+        topic: Of its messages: `{device}` is the level that names the device, `{device:#}` the rest of the topic, `{field}` what a bare
+            value is of; `+` and `#` as in MQTT.
+        model: Name of the bundle that scores it.
+        payload: How its messages are read.
+        device: Where the payload, and not the topic, names the device.
+        qos: Asked of the broker. 1 for nothing lost; 0 is cheaper, and what arrives at a bad moment is gone.
         alerts: Where they are other than all streams'; a key that is not there is as it is for all.
     """
 
@@ -118,10 +129,10 @@ class Stream(Struct, frozen=True):
 
 
 class Limits(Struct, frozen=True):
-    """Caps.
+    """What one device, one message or all together may take; what is beyond is refused or dropped, and counted.
 
     Attributes:
-        devices: Of one stream. Past it the one least recently heard of gives way to a new one, but only so fast: see contract/admission.py.
+        devices: Of one stream. Past it the one least recently heard of gives way to a new one, but only so fast (docs/payloads.md).
         payload: A longer one is refused before anything else is looked at.
         keys: A JSON payload with more, in all its objects together, is refused before it is parsed; so is Sparkplug with more metrics.
         depth: A JSON payload nested deeper is refused before it is parsed.
@@ -241,7 +252,12 @@ class Config(Struct, frozen=True):
     """agent.yaml.
 
     Attributes:
-        gateway: This gateway's name in topics and alerts.
+        gateway: This gateway's name in topics and alerts, and, as `vedette-GATEWAY`, with the broker: no two may have the same.
+        broker: Where telemetry comes from and alerts go to.
+        streams: What to watch.
+        alerts: When an alert begins, goes on and ends, for all streams.
+        limits: What one device, one message or all together may take.
+        spool: What waits for a broker that is away.
         prefix: What the agent's own topics start with.
         state_dir: Where bundles and undelivered alerts are kept; under systemd its StateDirectory.
         updates: Where signed bundles come from; without it bundles are installed by hand, signed or not.
@@ -250,7 +266,8 @@ class Config(Struct, frozen=True):
             `periodic`: all but the readings of the last `flush_every`. `memory`: only what an orderly end saves.
         flush_every: With `periodic`, how often what arrived goes to disk.
         trial: How long a new model is tried beside the one that is live before it takes its place.
-        state_every: A device's state is published at most this often; 0 turns it off.
+        state_every: A device's state is published at most this often; 0 turns it off. Longer where many devices make too much of it.
+        stats_every: How often counters are published, and what `vedette status` and Prometheus are told is renewed.
         home_assistant: How Home Assistant is told of devices; without it, it is not.
     """
 

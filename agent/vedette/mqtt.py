@@ -7,6 +7,7 @@ again; secrets are never logged.
 """
 
 import logging
+import math
 import ssl
 import time
 from collections import deque
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 PROTOCOLS = {5: paho.MQTTv5, "3.1.1": paho.MQTTv311}
 _LONGEST_RETRY_S = 30
+_SHORT_S, _OFTEN = 5.0, 3
+"""So many connections in a row that lasted no longer are told as one state: two agents of one name push each other out for ever."""
 
 _MOST_IN_FLIGHT = 1024
 """Messages that the broker may send before it has an acknowledgement, in MQTT 5: brokers allow few by themselves, which makes many small
@@ -100,6 +103,9 @@ class Connection:
         self._outages: deque[tuple[float | None, float]] = deque()
         self._said: str | None = None
         self._is_let_in: bool | None = None  # None before the broker's answer
+        self._began = -math.inf  # when it was let in, monotonic clock
+        self._short = 0  # connections in a row that did not last
+        self._client_id = broker.client_id or client_id
         self._failure = self._farewell = ""
         self._answers: deque[tuple[int, str | None]] = deque()
         self._topics: dict[int, str] = {}
@@ -144,6 +150,9 @@ class Connection:
     def lives(self) -> bool:
         """Whether the network's thread does what it should; one that is gone is begun anew."""
         self._network.revive()
+        if self._short >= _OFTEN and self.connected and time.monotonic() - self._began >= _SHORT_S:
+            self._short = 0
+            self._tell_connected()
         return self._network.lives(time.monotonic())
 
     def publish(
@@ -235,6 +244,7 @@ class Connection:
             self._say(f"{self._address} refuses the connection: {explain_code(str(reason))}")
             return
         self._is_let_in = True
+        self._began = time.monotonic()
         self._max_packet = getattr(properties, "MaximumPacketSize", None) or _LONGEST_PACKET
         self._outages.append((self._lost, time.time()))
         granted: Subscriptions = ()
@@ -261,19 +271,25 @@ class Connection:
             self._session.grant(self._subscriptions)
         if self._status_topic is not None:
             client.publish(self._status_topic, self._status, qos=1, retain=True)
-        self._said = None
         self._network.steady()
         self._on_progress()
-        log.info("connected to %s, subscribed to %s", self._address, ", ".join(name for name, _ in self._subscriptions))
+        if self._short < _OFTEN:
+            self._tell_connected()
 
     def _disconnected(self, _client: Any, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
         if self._is_let_in:
             self._lost = time.time()
             self._farewell = str(reason)
+            self._short = self._short + 1 if time.monotonic() - self._began < _SHORT_S else 0
 
     def _ended(self, error: OSError | None) -> None:
         """Say why a connection was lost, or why the broker gave no answer at all."""
-        if self._is_let_in and self._said is None:
+        if self._is_let_in and self._short >= _OFTEN:
+            self._say(
+                f"{self._address} ends every connection soon after it is made; is another client connected as {self._client_id}? Each"
+                " pushes the other out: give each agent a gateway name, or a broker.client_id, of its own"
+            )
+        elif self._is_let_in and self._said is None:
             # What the broker says itself tells more than how the connection went down.
             said = explain_code(self._farewell) if self._farewell != "Unspecified error" or not error else error.strerror or error
             self._say(f"connection to {self._address} lost: {said}")
@@ -289,6 +305,10 @@ class Connection:
     def _published(self, _client: Any, _data: Any, mid: int, reason: ReasonCode, _properties: Any) -> None:
         self._answers.append((mid, str(reason) if reason.is_failure else None))
         self._on_progress()
+
+    def _tell_connected(self) -> None:
+        self._said = None
+        log.info("connected to %s, subscribed to %s", self._address, ", ".join(name for name, _ in self._subscriptions))
 
     def _say(self, what: str) -> None:
         """Log a degraded state once, not at every retry."""

@@ -5,13 +5,14 @@ the same rules; a verdict comes with the numbers that it rests on. A candidate i
 It is asked not to fail, not to flood, not to call what is ordinary strange, and to look at the data at all.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 import numpy as np
 
 from vedette.alerts import Alert, Judge
 from vedette.contract.readings import Message
+from vedette.contract.scores import Scores
 from vedette.phrases import TrialLength
 from vedette.pipeline import Outcome, Pipeline
 from vedette.stream import Scored
@@ -102,9 +103,9 @@ class Trial:
     def process(self, messages: Sequence[Message], live: Outcome) -> Outcome:
         """Let the candidate take messages that the live model has taken, count what both made of them, and return what it found."""
         found = self.pipeline.process(messages)
-        self._candidate.add(found.scored, found.alerts)
+        self._candidate.add([some.scores for some in found.scored], found.alerts)
         if self._candidate.windows:  # until its first window is full there is nothing to compare
-            self._live.add((s for s in live.scored if s.stream in self._streams), (a for a in live.alerts if a.stream in self._streams))
+            self._live.add(_beside(live.scored, found.scored), (a for a in live.alerts if a.stream in self._streams))
         return found
 
     def verdict(self, now: float) -> Verdict | None:
@@ -163,6 +164,21 @@ class Trial:
         return None
 
 
+def _beside(live: Iterable[Scored], candidate: Iterable[Scored]) -> Iterator[Scores]:
+    """The live model's scores of devices that the candidate has scored too, from its first window on: where its windows have to fill, a
+    device that sends more often than others is the first, and it may be the one that is not well.
+    """
+    since: dict[str, dict[str, float]] = {}
+    for some in candidate:
+        first = since.setdefault(some.stream, {})
+        for device, time in zip(some.devices, some.times.tolist(), strict=True):
+            first.setdefault(device, time)
+    for some in live:
+        first = since.get(some.stream, {})
+        times = zip(some.devices, some.times.tolist(), strict=True)
+        yield some.scores[[time >= first.get(device, np.inf) for device, time in times]]
+
+
 class _Count:
     """One model's scores and alerts, those among them that are withheld because a whole stream drifts."""
 
@@ -173,9 +189,9 @@ class _Count:
         self.bins = np.zeros(len(_EDGES) - 1, dtype=np.int64)
         self.lowest, self.highest = np.inf, -np.inf
 
-    def add(self, scored: Iterable[Scored], alerts: Iterable[Alert]) -> None:
+    def add(self, scores: Iterable[Scores], alerts: Iterable[Alert]) -> None:
         self._alerts += sum(alert.type == "new" for alert in alerts)
-        found = np.concatenate([[], *(some.scores for some in scored)])
+        found = np.concatenate([[], *scores])
         if not len(found):
             return
         self.windows += len(found)

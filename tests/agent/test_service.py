@@ -57,6 +57,21 @@ def test_a_killed_agent_is_offline_by_its_last_will(tmp_path: Path, broker: Mosq
         watcher.wait(lambda: watcher.last("vedette/gw-1/status") == b"offline")
 
 
+def test_two_agents_of_one_name_push_each_other_out_and_say_so(tmp_path: Path, broker: Mosquitto) -> None:
+    configs = []
+    for name in ("one", "another"):
+        (tmp_path / name).mkdir()
+        install(tmp_path / name / "state", make_bundle())
+        configs.append(write_config(tmp_path / name, broker.url))
+    with Watcher(broker) as watcher, Agent(configs[0]) as one, Agent(configs[1]) as another:
+        watcher.wait(lambda: [m.payload for m in watcher.messages if m.topic == "vedette/gw-1/status"].count(b"online") >= 12, 60)
+        for agent in (one, another):
+            assert agent.stop() == 0
+            told = [line for line in agent.said.splitlines() if "give each agent a gateway name" in line]
+            assert len(told) == 1 and "is another client connected as vedette-gw-1?" in told[0], agent.said
+            assert agent.said.count("connected to ") <= 4, "and not at every turn"
+
+
 def test_every_message_is_accounted_for(tmp_path: Path, broker: Mosquitto) -> None:
     install(tmp_path / "state", make_bundle())
     with Watcher(broker) as watcher, Agent(write_config(tmp_path, broker.url, stats_every="200ms")) as agent:

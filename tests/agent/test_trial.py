@@ -127,6 +127,16 @@ def test_many_windows_over_the_threshold_are_a_flood_even_in_few_alerts() -> Non
     assert "of the windows over the threshold where 1.0.0 has 0.0%" in verdict.reason
 
 
+def test_a_device_whose_windows_are_full_before_the_others_is_compared_with_itself() -> None:
+    """A device that sends more often than the others is the first that a candidate can score, and it may be the one that is not well."""
+    fleet = Fleet(lambda x: x, steps=30)
+    for _ in range(20):
+        assert fleet.send([1.5] * 5) is None
+        assert fleet.send([1.5] + [0.1] * 39, devices=40) is None
+    assert fleet.trial.numbers().candidate.windows > MIN_WINDOWS
+    assert fleet.trial.numbers().live.over == fleet.trial.numbers().candidate.over == 1.0
+
+
 def test_ordinary_windows_that_look_strange_to_it_are_a_fault() -> None:
     verdict = Fleet(lambda x: 0.8 + x * 0.1).send(ordinary(MIN_WINDOWS))
     assert verdict and not verdict.good and verdict.reason.startswith("ordinary windows look strange to it: half of them score over 0.8")

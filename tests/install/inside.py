@@ -1,19 +1,21 @@
 """What `make test-install` does inside the machine: the package's whole life, step by step, as an operator would.
 
 Runs as root under the machine's own Python, with nothing but its standard library, in the folder that the host shares: it reads the
-packages, the bundle, the repository and the telemetry there, and leaves `results.json` there. Each step prints a line; the first that
-fails is the last.
+packages, the bundle, the repository, the guide and the telemetry there, and leaves `results.json` there. Each step prints a line; the
+first that fails is the last.
 """
 
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import threading
 import time
 from pathlib import Path
 
+import guides
 from install.gateway import (
     CONFIG,
     edit,
@@ -74,6 +76,7 @@ def main() -> int:
     restart_what_hangs()
     upgrade()
     purge(before)
+    follow_the_guide()
     return 0
 
 
@@ -323,6 +326,31 @@ def purge(before: set[str]) -> None:
         not left and not users and not status("list-unit-files").count("vedette."),
         str(left + users),
     )
+
+
+def follow_the_guide() -> None:
+    """The operator's guide, typed as it stands, on what is a bare machine again."""
+    Path("/etc/mosquitto/conf.d/test.conf").unlink()
+    run("systemctl", "restart", "mosquitto")
+    folder = Path("/root/guide")
+    (folder / "prints").mkdir(parents=True)
+    (package,) = (SHARED / "first").glob("*.deb")
+    shutil.copy(package, folder)
+    blocks = guides.read(SHARED / "operator.md")
+    # Root needs no sudo, and a bare Debian has none.
+    typed = guides.script(blocks, {"sudo ": ""}, root=True, keep=folder / "prints")
+    done = subprocess.run(["bash", "-c", typed], cwd=folder, check=False, timeout=300, stdin=subprocess.DEVNULL)
+    reached = (folder / "prints" / "at").read_text().strip()
+    printed = (folder / "prints" / f"{reached.partition(':')[2]}.out").read_text(errors="replace")
+    ok(f"the operator's guide can be typed to its end, {reached}", done.returncode == 0, printed if done.returncode else "")
+    above, shown = "", 0
+    for block in blocks:
+        if "root" in block.words and block.language == guides.COMMAND:
+            above = (folder / "prints" / f"{block.line}.out").read_text(errors="replace")
+        elif "root" in block.words:
+            line, shown = guides.missing(block.text, above), shown + 1
+            ok(f"{block.at} shows what is printed", line is None, f"not {line} in {above}" if line else "")
+    ok("the guide shows something", shown > 0)
 
 
 if __name__ == "__main__":

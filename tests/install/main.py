@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import msgspec
 
+import guides
 from bench import figures, machine
 from bench.figures import Figures, Line, Row
 from bundles import make_bundle
@@ -37,7 +38,7 @@ SUITES = {"3.11": "bookworm", "3.13": "trixie"}
 PACKAGES = ("systemd", "systemd-sysv", "dbus", "python3", "mosquitto", "mosquitto-clients", "openssl", "ca-certificates")
 """What is on the machine before the package. Nothing is there that the package would have to bring."""
 
-TIMEOUT_S = 600
+TIMEOUT_S = 900
 _AS_A_UNIT = """
 [Unit]
 After=multi-user.target mosquitto.service
@@ -209,6 +210,8 @@ def _deliver(shared: Path) -> None:
     """What the machine is to be given: the steps, models by hand, the next ones signed, and days of telemetry with a fault each."""
     for name in INSIDE:
         shutil.copy(Path(__file__).with_name(name), _folder(shared / "install"))
+    for path in (Path(guides.__file__), machine.REPOSITORY / "docs" / "operator.md"):
+        shutil.copy(path, shared)
     shutil.copy(BUNDLE, shared)
     demo = bundles.open_bundle(BUNDLE)
     publisher = Publisher(shared)

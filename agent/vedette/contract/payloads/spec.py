@@ -15,7 +15,12 @@ Unit = Literal["s", "ms", "us", "iso"]
 
 
 class TimeField(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where a payload says when it was measured. `iso` is RFC 3339 text with an offset."""
+    """Where a payload says when it was measured.
+
+    Attributes:
+        field: A dotted path.
+        unit: Of the number since 1970; `iso` is RFC 3339 text with an offset.
+    """
 
     field: str
     unit: Unit = "s"
@@ -43,6 +48,7 @@ class PayloadSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     r"""How a stream's payloads hold readings.
 
     Attributes:
+        format: What a message is: JSON, a SenML pack, Sparkplug B, or one bare value.
         preset: `zigbee2mqtt` and `tasmota` publish JSON of which a message may hold a part only, and null for what is not known.
         time: None takes the time of arrival, or the format's own.
         fields: Feature name to where it is found: a dotted path in JSON (`temp.c`, `sensors[0].temp`; `\.` is a dot in a key), the
