@@ -4,10 +4,8 @@ Rules this module keeps: a certificate's issuer, name and time are always checke
 opened for a failed attempt stays open.
 """
 
-import contextlib
 import socket
 import ssl
-import stat
 from typing import Any, Literal
 
 from vedette.broker import Broker
@@ -52,17 +50,6 @@ def tls_context(broker: Broker) -> ssl.SSLContext | None:
         files = ", ".join(str(file) for file in (ca_file, cert_file, key_file) if file)
         raise ConfigError(f"broker: certificates cannot be used ({files}): {error}") from error
     return context
-
-
-def exposed_files(broker: Broker) -> list[str]:
-    """Secrets' files that every user of this machine can read."""
-    files = [broker.file("password_file"), broker.file("key_file")]
-    found = []
-    for file in files:
-        with contextlib.suppress(OSError):
-            if file and file.stat().st_mode & stat.S_IROTH:
-                found.append(str(file))
-    return found
 
 
 def dial(broker: Broker, context: ssl.SSLContext | None, timeout_s: float) -> Any:

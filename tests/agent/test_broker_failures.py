@@ -407,17 +407,6 @@ def test_a_variable_that_is_not_set_is_named(tmp_path: Path, monkeypatch: pytest
     )
 
 
-def test_a_secrets_file_that_everybody_can_read_is_told_and_no_fault(tmp_path: Path, at: Listeners) -> None:
-    key = tmp_path / "gateway.key"
-    key.write_bytes(at.client[1].read_bytes())
-    agent = agent_of(tmp_path, at.settings("mutual", key_file=str(key)))
-    key.chmod(0o644)
-    found = looked(agent)
-    assert found.ok and f"every user of this machine can read {key}: chmod o-r" in found.detail
-    key.chmod(0o600)
-    assert "every user" not in looked(agent).detail
-
-
 def test_no_way_leads_past_a_certificates_name_and_time(at: Listeners) -> None:
     for name in ("expired", "early", "elsewhere"):
         broker = Broker(**at.settings(name))

@@ -272,12 +272,12 @@ def test_the_rules_of_the_documentation_are_enough_and_a_check_leaves_nothing_be
 
 
 def test_a_check_names_the_topics_that_are_refused(tmp_path: Path) -> None:
-    rules = "topic read plant/#\ntopic write vedette/gw-1/status\ntopic write vedette/gw-1/state/#\n"
+    rules = "topic read plant/#\ntopic write vedette/gw-1/state/#\n"
     with ruled(tmp_path, rules) as broker:
         found = looked(agent_of(tmp_path, broker))
     assert not found.ok
     assert found.detail == (
-        f"broker: {broker.url} refuses messages on vedette/gw-1/stats (Not authorized), vedette/gw-1/alerts/fridges/vedette-check"
+        f"broker: {broker.url} refuses messages on vedette/gw-1/alerts/fridges/vedette-check"
         " (Not authorized), vedette/gw-1/models/vedette-check (Not authorized); allow the agent to write vedette/gw-1/#"
     )
 

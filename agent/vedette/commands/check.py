@@ -21,7 +21,6 @@ from vedette.report import find, state_dir_of
 from vedette.scrapes import ScrapeServer
 from vedette.store import Store
 from vedette.topics import AgentTopics
-from vedette.transport import exposed_files
 from vedette.visits import probe, try_topics
 
 _NO_DEVICE = "vedette-check"
@@ -180,8 +179,8 @@ def _check_broker(agent: config.Config) -> str:
     broker, client_id = agent.broker, f"vedette-check-{agent.gateway}-{os.getpid()}"
     probe(broker, client_id, agent.subscriptions, timeout_s=5.0)
     topics = AgentTopics(agent.prefix, agent.gateway)
-    # The agent's own topics, and a device that is none: what is retained of a device or a model stays as it is.
-    passing = [topics.status, topics.stats, *(topics.alert(stream.name, _NO_DEVICE) for stream in agent.streams)]
+    # A device and a model that are none: what is retained of others stays as it is. Status and stats are the agent's own word alone.
+    passing = [topics.alert(stream.name, _NO_DEVICE) for stream in agent.streams]
     retained = [topics.model(_NO_DEVICE), *(topics.state(stream.name, _NO_DEVICE) for stream in agent.streams)]
     verdict = try_topics(broker, client_id, [*passing, *retained], retained, timeout_s=5.0)
     if verdict.refused:
@@ -195,8 +194,6 @@ def _check_broker(agent: config.Config) -> str:
         )
     else:
         found += f", and to publish on {topics.root}/#"
-    if exposed := exposed_files(broker):
-        found += f"; every user of this machine can read {' and '.join(exposed)}: chmod o-r"
     return found
 
 
