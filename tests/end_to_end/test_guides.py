@@ -157,8 +157,16 @@ def test_every_command_and_option_that_a_page_names_exists() -> None:
 
 def test_every_link_between_the_pages_leads_somewhere() -> None:
     for page in PAGES:
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page}: {target}"
+        for target, part in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", page.read_text()):
+            there = page.parent / target if target else page
+            assert there.exists(), f"{page}: {target}"
+            assert not part or part in parts(there), f"{page}: {target}#{part}"
+
+
+def parts(page: Path) -> set[str]:
+    """The anchors that GitHub gives a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_a_command_that_fails_ends_the_walk_where_it_stands(tmp_path: Path) -> None:
