@@ -42,6 +42,7 @@ class _Connection:
     def __init__(self) -> None:
         self.up, self.down = Cutter(), Cutter()
         self.protocol = packets.LEVEL_5
+        self.is_mqtt: bool | None = None  # None before the first byte; a second look at a broker that gave no answer speaks anything
         self.readings: dict[int, list[int]] = {}  # by packet id: numbers of readings that the agent has not acknowledged yet
         self.alerts: dict[int, Seen] = {}  # by packet id: what the broker has not acknowledged yet
         self.opened_s = time.monotonic()
@@ -107,7 +108,9 @@ class Tap:
     def from_agent(self, connection: int, data: bytes, *, passed_on: bool) -> None:
         """See Observer."""
         known = self._connections[connection]
-        for packet in known.up.feed(data):
+        if known.is_mqtt is None:
+            known.is_mqtt = data[:1] == bytes([packets.CONNECT << 4])
+        for packet in known.up.feed(data) if known.is_mqtt else ():
             if packet.kind == packets.CONNECT:
                 known.protocol = packets.level(packet.body)
             elif packet.kind == packets.PUBACK:
@@ -118,7 +121,7 @@ class Tap:
     def from_broker(self, connection: int, data: bytes) -> None:
         """See Observer."""
         known = self._connections[connection]
-        for packet in known.down.feed(data):
+        for packet in known.down.feed(data) if known.is_mqtt else ():
             if packet.kind == packets.PUBLISH:
                 published = packets.read_publish(packet, known.protocol)
                 number = self._numbers.get(Reading(published.topic, published.payload))

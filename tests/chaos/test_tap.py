@@ -100,3 +100,12 @@ def test_packets_are_cut_out_however_they_arrive(payloads: list[bytes], pieces: 
     assert [(each.topic, each.payload, each.packet_id, each.qos) for each in found] == [
         ("a/b", payload, n + 1, 1) for n, payload in enumerate(payloads)
     ]
+
+
+@pytest.mark.parametrize("knock", [b"\x16\x03\x01\x02\x00\x01", b"GET /mqtt HTTP/1.1\r\n\r\n", b"\x16\x03", b"\xff\xff\xff\xff\xff"])
+def test_a_second_look_at_a_broker_that_gave_no_answer_is_passed_over(knock: bytes) -> None:
+    tap = Tap(READINGS)
+    tap.opened(1)
+    tap.from_agent(1, knock, passed_on=True)
+    tap.from_broker(1, b"HTTP/1.1 400\r\n\r\n")
+    assert not tap.sent
