@@ -14,12 +14,9 @@ from agents import Watcher
 from bench import peers
 from brokers import Mosquitto, free_port
 from conftest import REPOSITORY
+from told import alert
 
 FLOW = REPOSITORY / "docs" / "node-red-alerts.json"
-ALERT: dict[str, Any] = {
-    "schema": "vedette.alert/1", "id": "a", "type": "new", "gateway": "gw-1", "stream": "fridges", "device": "fridge-1", "kind": "anomaly",
-    "score": 1.2, "peak": 1.2, "severity": "warning", "time": "2026-01-05T10:00:00Z", "explanation": [],
-}  # fmt: skip # because a table is read more easily
 SETTINGS = (
     'module.exports = {uiHost: "127.0.0.1", uiPort: %d, flowFile: "%s", credentialSecret: false, httpAdminRoot: false, '
     "telemetry: {enabled: false, updateNotification: false}}"
@@ -57,9 +54,9 @@ def test_it_calls_once_for_what_is_new_or_critical_and_for_a_gateway_that_stays_
     (tmp_path / "flow.json").write_text(json.dumps(nodes))
     (tmp_path / "settings.js").write_text(SETTINGS % (free_port(), tmp_path / "flow.json"))
     command = [node, str(red), "-u", str(tmp_path), "-s", str(tmp_path / "settings.js")]
-    alerts = [ALERT, ALERT, {**ALERT, "type": "update", "time": "2026-01-05T10:20:00Z"}]
-    alerts += [{**ALERT, "type": "update", "severity": "critical", "time": f"2026-01-05T10:{minute}:00Z"} for minute in (21, 40)]
-    alerts += [{**ALERT, "type": "end", "severity": "critical", "time": "2026-01-05T11:00:00Z"}]
+    alerts = [alert("a", "new", 0), alert("a", "new", 0), alert("a", "update", 20)]
+    alerts += [alert("a", "update", minute, severity="critical") for minute in (21, 40)]
+    alerts += [alert("a", "end", 59, severity="critical")]
 
     def heard(what: str) -> list[Any]:
         return [json.loads(m.payload) for m in watcher.messages if m.topic == f"vedette/heard/vedette-{what}"]
@@ -74,13 +71,14 @@ def test_it_calls_once_for_what_is_new_or_critical_and_for_a_gateway_that_stays_
             # It has subscribed once an alert of its own comes through.
             deadline = time.monotonic() + 60
             while not heard("call") and time.monotonic() < deadline:
-                watcher.publish("vedette/gw-1/alerts/fridges/fridge-0", {**ALERT, "id": "first"})
+                watcher.publish("vedette/gw-1/alerts/fridges/fridge-0", alert("first", "new", 0))
                 time.sleep(0.3)
             watcher.publish("vedette/gw-1/alerts/fridges/fridge-1", *alerts)
             watcher.publish("vedette/gw-1/status", b"offline")
             watcher.wait(lambda: len(heard("note")) == 3 and [m for m in watcher.messages if m.topic == "vedette/heard/vedette-lost"], 60)
-            called = [(alert["id"], alert["type"], alert["severity"]) for alert in heard("call")]
-            assert called == [("first", "new", "warning"), ("a", "new", "warning"), ("a", "update", "critical")]
-            assert [alert["type"] for alert in heard("note")] == ["update", "update", "end"]
+            first, a = alert("first", "new", 0)["id"], alert("a", "new", 0)["id"]
+            called = [(told["id"], told["type"], told["severity"]) for told in heard("call")]
+            assert called == [(first, "new", "warning"), (a, "new", "warning"), (a, "update", "critical")]
+            assert [told["type"] for told in heard("note")] == ["update", "update", "end"]
         finally:
             running.terminate()

@@ -5,20 +5,15 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import guides
 from agents import Watcher
 from brokers import Mosquitto
 from conftest import REPOSITORY
+from told import alert
 
 TOPIC = "vedette/gw-1/alerts/fridges/fridge-1"
-
-
-def alert(id_: str, type_: str, minute: int) -> dict[str, Any]:
-    reason = {"feature": "temperature", "share": 1.0, "observed": 13.9, "expected": 4.2}
-    time = f"2026-01-05T10:{minute:02}:00Z"
-    return {"id": id_, "type": type_, "time": time, "device": "fridge-1", "kind": "anomaly", "severity": "warning", "explanation": [reason]}
 
 
 def seen(folder: Path) -> int:
