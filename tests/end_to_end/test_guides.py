@@ -44,6 +44,7 @@ ELSEWHERE = {
 }
 """Pages whose commands are run by tests of their own, or of the commands."""
 
+_VEDETTE = re.compile(r"(?:^|sudo |&& |until |-- |credentials )vedette ([a-z]+)((?: [a-z-]+\b)?)([^|&;#\n]*)", re.MULTILINE)
 BLOCKS = [block for name in (*WALKED, "operator.md") for block in guides.read(DOCS / name)]
 
 
@@ -142,17 +143,18 @@ def test_every_command_and_option_that_a_page_names_exists() -> None:
     known = {entry.name for entry in metadata.entry_points(group="vedette.commands")}
     helps: dict[tuple[str, ...], str] = {}
     for page in PAGES:
-        for block in guides.read(page):
-            if block.language != COMMAND:
-                continue
-            for line in block.text.replace("\\\n", " ").splitlines():
-                for found in re.finditer(r"(?:^|sudo |&& |until |-- |credentials )vedette ([a-z]+)((?: [a-z-]+\b)?)([^|&;#]*)", line):
-                    assert found[1] in known, f"{block.at}: {line}"
-                    key = (found[1], found[2].strip()) if found[1] in {"model", "keys", "simulate"} else (found[1],)
-                    if key not in helps:
-                        helps[key] = vedette(*key, "--help").stdout
-                    options = {option.partition("=")[0] for option in re.findall(r"(?<= )-{1,2}[a-z][a-z-]*", found[3])}
-                    assert all(re.search(rf"(?<![\w-]){option}(?![\w-])", helps[key]) for option in options), f"{block.at}: {line}"
+        named = [(block.at, block.text.replace("\\\n", " ")) for block in guides.read(page) if block.language == COMMAND]
+        named += [(page.name, words) for words in re.findall(r"`((?:sudo )?vedette [a-z][^`\n]*)`", page.read_text())]
+        for at, text in named:
+            for found in re.finditer(
+                r"(?:^|sudo |&& |until |-- |credentials )vedette ([a-z]+)((?: [a-z-]+\b)?)([^|&;#\n]*)", text, re.MULTILINE
+            ):
+                assert found[1] in known, f"{at}: {found[0]}"
+                key = (found[1], found[2].strip()) if found[1] in {"model", "keys", "simulate"} and found[2] else (found[1],)
+                if key not in helps:
+                    helps[key] = vedette(*key, "--help").stdout
+                options = {option.partition("=")[0] for option in re.findall(r"(?<= )-{1,2}[a-z][a-z-]*", found[3])}
+                assert all(re.search(rf"(?<![\w-]){option}(?![\w-])", helps[key]) for option in options), f"{at}: {found[0]}"
 
 
 def test_every_link_between_the_pages_leads_somewhere() -> None:
