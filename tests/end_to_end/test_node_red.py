@@ -73,6 +73,7 @@ def test_it_calls_once_for_what_is_new_or_critical_and_for_a_gateway_that_stays_
             while not heard("call") and time.monotonic() < deadline:
                 watcher.publish("vedette/gw-1/alerts/fridges/fridge-0", alert("first", "new", 0))
                 time.sleep(0.3)
+            watcher.publish("vedette/gw-1/alerts/fridges/check", b"")  # as `vedette check` does
             watcher.publish("vedette/gw-1/alerts/fridges/fridge-1", *alerts)
             watcher.publish("vedette/gw-1/status", b"offline")
             watcher.wait(lambda: len(heard("note")) == 3 and [m for m in watcher.messages if m.topic == "vedette/heard/vedette-lost"], 60)

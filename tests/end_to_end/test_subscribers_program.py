@@ -50,7 +50,7 @@ def test_every_alert_is_taken_once_however_often_it_comes_and_whatever_dies(tmp_
         watcher.client.publish("vedette/gw-1/status", b"online", 1, retain=True)
         with Program(tmp_path, broker) as program:
             assert program.lines(1) == [["gateway", "gw-1", "is", "online"]]
-            watcher.publish(TOPIC, alert("a", "new", 0), alert("a", "new", 0), alert("b", "new", 1))
+            watcher.publish(TOPIC, b"", alert("a", "new", 0), alert("a", "new", 0), alert("b", "new", 1))
             assert [(line[1], line[-2:]) for line in program.lines(2)] == [("new", ["[1", "open]"]), ("new", ["[2", "open]"])]
             watcher.wait(lambda: seen(tmp_path) == 2)
         watcher.publish(TOPIC, alert("b", "new", 1), alert("a", "end", 2), alert("never-heard-of", "end", 3))
