@@ -26,8 +26,8 @@ from vedette_training import recipe
 
 DOCS = REPOSITORY / "docs"
 PAGES = sorted([*DOCS.glob("*.md"), REPOSITORY / "README.md", REPOSITORY / "systemd" / "README.md"])
-WALKED = {"model-owner.md": ".venv", "subscriber.md": ".venv-gateway"}
-"""The guides, and the environment that their readers have."""
+WALKED = {"model-owner.md": "workstation", "subscriber.md": "gateway"}
+"""The guides, and whose packages their readers have."""
 
 WALK_S = 840
 """For a walk of about a minute, on a machine that has much else to do."""
@@ -60,8 +60,8 @@ def places(folder: Path, broker: Mosquitto) -> dict[str, str]:
     }
 
 
-def walk(name: str, folder: Path, broker: Mosquitto) -> None:
-    """Type a guide's commands, and see that what it shows is printed."""
+def walk(name: str, folder: Path, broker: Mosquitto, programs: Path) -> None:
+    """Type a guide's commands, and see that what it shows is printed; `programs` is where its readers' are."""
     if shutil.which("mosquitto_sub") is None:
         pytest.skip(reason="mosquitto_sub, which the guides' readers have, is not here: make mosquitto installs it")
     prints, home, here = folder / "prints", folder / "home", folder / "here"
@@ -70,7 +70,6 @@ def walk(name: str, folder: Path, broker: Mosquitto) -> None:
     blocks = guides.read(DOCS / name)
     # What goes on in other terminals may have its say once all is typed.
     typed = guides.script(blocks, places(folder, broker), root=False, keep=prints) + f"touch {prints}/typed\nwait\n"
-    programs = Path(sys.executable).parent if WALKED[name] == ".venv" else REPOSITORY / WALKED[name] / "bin"
     environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "HOME": str(home), "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(["bash", "-c", typed], cwd=here, env=environment, start_new_session=True) as shell:
         try:
@@ -101,8 +100,8 @@ def compare(blocks: Sequence[Block], prints: Path) -> str | None:
 
 @pytest.mark.timeout(WALK_S + 60)
 @pytest.mark.parametrize("name", WALKED)
-def test_a_guide_does_what_it_says(name: str, tmp_path: Path, broker: Mosquitto) -> None:
-    walk(name, tmp_path, broker)
+def test_a_guide_does_what_it_says(name: str, tmp_path: Path, broker: Mosquitto, gateway_python: str) -> None:
+    walk(name, tmp_path, broker, Path(gateway_python if WALKED[name] == "gateway" else sys.executable).parent)
 
 
 @pytest.mark.parametrize("block", [pytest.param(block, id=block.at) for block in BLOCKS if block.language == "yaml"])
