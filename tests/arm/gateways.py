@@ -15,6 +15,7 @@ from arm.debian import Apt, unpack
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 _ENTER = Path(__file__).with_name("enter")
+_LIMITS = Path(__file__).with_name("limits.py")
 _PYTHON = "/opt/vedette/bin/python"
 _PIP = [_PYTHON, "/work/pip.whl/pip"]
 _INSTALL = [*_PIP, "install", "--quiet", "--no-compile", "--no-index", "--find-links", "/work/wheels", "--root-user-action=ignore"]
@@ -197,6 +198,9 @@ class Gateway:
         """Give it the repository's agent. It is of Python alone, so that the host's pip can do it, in a tenth of the time."""
         packages = self._root / "opt" / "vedette" / "lib" / "python3.11" / "site-packages"
         _pip("install", "--no-deps", "--no-index", "--no-compile", "--upgrade", "--target", str(packages), str(agent))
+        # Debian has a sitecustomize of its own, which would hide another.
+        shutil.copy(_LIMITS, packages / "emulated_limits.py")
+        (packages / "emulated_limits.pth").write_text("import emulated_limits\n")
 
     def _constraints(self) -> str:
         """The pins, but for what Debian brings."""
