@@ -78,7 +78,7 @@ def test_what_a_later_version_adds_is_no_fault() -> None:
         {"kind": "stuck", "windows": 0, "severity": "critical"},
         {"kind": "silent"},
         {"score": None},
-        {"peak": 0.0},
+        {"peak": None},
         {"windows": -1},
         {"ended": "2026-11-21T10:02:31Z"},
         {"type": "end", "ended": None},
