@@ -276,6 +276,7 @@ def test_check_says_whether_updates_can_be_had(site: Site) -> None:
         lines: list[dict[str, Any]] = json.loads(vedette("check", "--json", "-c", site.config).stdout)
         return next(line for line in lines if line["what"] == "updates")
 
+    (site.folder / "state").mkdir(exist_ok=True)
     expected = f"{site.publisher.repo}: signed by whom we trust; channel stable has fridge 1.0.0"
     assert look() == {"what": "updates", "ok": True, "level": "ok", "detail": expected}
     site.root.unlink()
