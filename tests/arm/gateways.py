@@ -65,7 +65,7 @@ KINDS = {
         extra="gateway",
         tolerance=1e-5,
         # onnx makes the tests' bundles; keys are for the tests of TLS and of updates.
-        testing=("pytest", "pytest-timeout", "hypothesis", "onnx", "psutil", "securesystemslib[crypto]"),
+        testing=("pytest", "pytest-timeout", "hypothesis", "onnx", "psutil", "securesystemslib[crypto]", "jsonschema"),
     ),
     "armv7": Kind(
         name="armv7",
@@ -86,7 +86,12 @@ KINDS = {
             "python3-pytest",
             "python3-pytest-timeout",
         ),
-        wheels=("paho-mqtt", "tflite-runtime", "tuf", "securesystemslib", "urllib3"),
+        # The latter six are jsonschema and what it needs.
+        wheels=(
+            *("paho-mqtt", "tflite-runtime", "tuf", "securesystemslib", "urllib3"),
+            *("jsonschema", "jsonschema-specifications", "referencing", "rpds-py", "attrs", "typing-extensions"),
+        ),
+        testing=("jsonschema",),
         built=("msgspec",),
         alternatives=("arm-linux-gnueabihf/blas/libblas.so.3", "arm-linux-gnueabihf/lapack/liblapack.so.3"),
     ),
