@@ -203,6 +203,7 @@ class Gateway:
         """Give it the repository's agent. It is of Python alone, so that the host's pip can do it, in a tenth of the time."""
         packages = self._root / "opt" / "vedette" / "lib" / "python3.11" / "site-packages"
         _pip("install", "--no-deps", "--no-index", "--no-compile", "--upgrade", "--target", str(packages), str(agent))
+        (self._root / "etc" / "hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
         # Debian has a sitecustomize of its own, which would hide another.
         shutil.copy(_LIMITS, packages / "emulated_limits.py")
         (packages / "emulated_limits.pth").write_text("import emulated_limits\n")
