@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from vedette import disk, seals
 from vedette.contract.errors import ConfigError, DiskError
+from vedette.sqlite_errors import DAMAGED, DISK_FAILS, IN_USE, UNREADABLE, code_of, name_of
 
 log = logging.getLogger(__name__)
 
@@ -34,19 +35,6 @@ ROOM_BYTES = 256 * 1024
 
 BUSY_S = 5.0
 """An agent that is about to end may hold the file for so long."""
-
-_DISK_FAILS = {
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_NOMEM,
-    sqlite3.SQLITE_PERM,
-    sqlite3.SQLITE_PROTOCOL,
-    sqlite3.SQLITE_READONLY,
-}
-_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-_UNREADABLE = {"SQLITE_IOERR_READ", "SQLITE_IOERR_CORRUPTFS"}
-_IN_USE = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
 class _DamagedError(Exception):
@@ -159,7 +147,7 @@ class Database:
         with self._lock:
             if self._cause == sqlite3.SQLITE_FULL and not disk.takes_files(self.path.parent, ROOM_BYTES):
                 return False
-            if self._cause in _DAMAGED:
+            if self._cause in DAMAGED:
                 self._drop_connection()
             works = self._connection is not None and self._works(self._connection)
             # What an error of the disk has left in memory is not to be relied on; full and read-only disks leave nothing.
@@ -247,9 +235,9 @@ class Database:
     def _check_damaged(self, error: Exception) -> None:
         """See that it is the file that is at fault, and not the disk or another agent."""
         if isinstance(error, sqlite3.Error):
-            if _code(error) in _IN_USE:
+            if code_of(error) in IN_USE:
                 raise ConfigError(f"state_dir: {self.path} is in use; does another agent run with this state_dir?") from error
-            if _code(error) in _DISK_FAILS and _name(error) not in _UNREADABLE:
+            if code_of(error) in DISK_FAILS and name_of(error) not in UNREADABLE:
                 raise DiskError(self._in_words(error)) from error
         # A file that cannot be read on a disk that can be written is as good as damaged.
         if not disk.can_be_read(self.path, self._beside("-wal")) and not disk.takes_files(self.path.parent):
@@ -327,7 +315,7 @@ class Database:
             if self._wal_bytes() > MAX_WAL_TIMES * self._max_wal_bytes:
                 self._write_back(connection)
         except sqlite3.Error as error:
-            self._fail(self._in_words(error), _code(error))
+            self._fail(self._in_words(error), code_of(error))
             if connection.in_transaction:
                 with suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
@@ -342,7 +330,7 @@ class Database:
 
     def _wal_bytes(self) -> int:
         try:
-            return os.stat(f"{self.path}-wal").st_size  # noqa: PTH116 it is looked at with every transaction, and a Path takes three times as long
+            return os.stat(f"{self.path}-wal").st_size  # noqa: PTH116 because it is looked at with every transaction, and a Path takes three times as long
         except OSError:
             return 0
 
@@ -359,9 +347,9 @@ class Database:
 
     def _refuse(self, error: sqlite3.Error) -> NoReturn:
         """Raise what an error means: the disk's is kept in `failing`, one of the program stays what it is."""
-        if _code(error) not in _DISK_FAILS | _DAMAGED | _IN_USE:
+        if code_of(error) not in DISK_FAILS | DAMAGED | IN_USE:
             raise error
-        self._fail(self._in_words(error), _code(error))
+        self._fail(self._in_words(error), code_of(error))
         raise DiskError(self.failing) from error
 
     def _fail(self, why: str, cause: int = sqlite3.SQLITE_IOERR) -> None:
@@ -371,14 +359,14 @@ class Database:
 
     def _in_words(self, error: sqlite3.Error) -> str:
         folder = self.path.parent
-        code = _code(error)
+        code = code_of(error)
         if code == sqlite3.SQLITE_FULL:
             return f"the disk is full: {self.path} cannot grow; make room in {folder}"
         if code == sqlite3.SQLITE_READONLY or disk.is_read_only(folder):
             return f"the disk is read-only: {self.path} cannot be written; see why the system mounted {folder} so"
-        if code in _DAMAGED and disk.can_be_read(self.path, self._beside("-wal")):
+        if code in DAMAGED and disk.can_be_read(self.path, self._beside("-wal")):
             return f"the file is damaged: {self.path}: {error}"
-        return f"the disk fails: {self.path}: {error} ({_name(error)}); see the system's log"
+        return f"the disk fails: {self.path}: {error} ({name_of(error)}); see the system's log"
 
 
 def _create(connection: sqlite3.Connection, schemas: tuple[str, ...]) -> None:
@@ -391,12 +379,3 @@ def _schema(connection: sqlite3.Connection) -> list[tuple[str, ...]]:
     return connection.execute(
         "SELECT type, name, tbl_name, sql FROM main.sqlite_master WHERE sql IS NOT NULL ORDER BY type, name"
     ).fetchall()
-
-
-def _code(error: sqlite3.Error) -> int:
-    """The primary result code; 0 where SQLite has given none."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
-
-
-def _name(error: sqlite3.Error) -> str:
-    return str(getattr(error, "sqlite_errorname", type(error).__name__))

@@ -69,3 +69,16 @@ def set_aside(path: Path, suffixes: Sequence[str], stamp: str, kept: int) -> Pat
         for each in renamed[name]:
             each.unlink()
     return aside
+
+
+def sync_folder(folder: Path) -> None:
+    """Have on the disk what a folder holds: files in it that are new, gone or renamed.
+
+    Raises:
+        OSError: the disk does not take it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -76,7 +76,7 @@ class Engine:
         began = time.monotonic()
         try:
             outcome = self._rollout.process(messages)
-        except Exception as error:
+        except Exception as error:  # because whatever it is, all other devices have to be watched on
             if self._known.is_new(error):
                 log.exception("%d messages brought the pipeline down; it begins anew, and takes them one by one", len(messages))
             outcome = self._process_singly(messages)
@@ -181,7 +181,7 @@ class Engine:
         """Score one message, or leave it out if that brings the pipeline down."""
         try:
             return self._rollout.pipeline.process(messages)
-        except Exception as error:
+        except Exception as error:  # because all others have to be watched on
             self.crashed += 1
             if self._told.is_new(error):
                 what = "a message on %.200r brought the pipeline down; it is left out, as all like it will be (crashed in the stats)"

@@ -38,6 +38,12 @@ def is_journal(descriptor: int, journal_stream: str | None) -> bool:
     return journal_stream == f"{found.st_dev}:{found.st_ino}"
 
 
+def say_change(log: logging.Logger, begins: str, ends: str, *, before: bool, now: bool) -> None:
+    """Log one line where something that should not be begins, and one where it ends."""
+    if now != before:
+        log.log(logging.WARNING if now else logging.INFO, "%s", begins if now else ends)
+
+
 class Faults:
     """Which faults of our own were said already: one that comes with every message is one line, and a count elsewhere."""
 

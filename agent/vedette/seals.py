@@ -35,7 +35,7 @@ def keep_sum(connection: sqlite3.Connection) -> None:
     for table, columns in _tables(connection).items():
         old, new = _summed(table, columns, "OLD."), _summed(table, columns, "NEW.")
         for event, change in (("INSERT", f"+ {new}"), ("DELETE", f"- {old}"), ("UPDATE", f"- {old} + {new}")):
-            update = f"UPDATE contents SET sum = sum {change}"  # noqa: S608 names are those of our own schema
+            update = f"UPDATE contents SET sum = sum {change}"  # noqa: S608 because names are those of our own schema
             connection.execute(f"CREATE TEMP TRIGGER sum_{event}_{table} AFTER {event} ON main.{table} BEGIN {update}; END")
     # What REPLACE takes away goes off the sum, too.
     connection.execute("PRAGMA recursive_triggers = ON")
@@ -46,9 +46,9 @@ def find_damage(connection: sqlite3.Connection) -> str | None:
     _give_functions(connection)
     total = 0
     for table, columns in _tables(connection).items():
-        total += connection.execute(f"SELECT coalesce(sum({_summed(table, columns)}), 0) FROM {table}").fetchone()[0]  # noqa: S608 as above
+        total += connection.execute(f"SELECT coalesce(sum({_summed(table, columns)}), 0) FROM {table}").fetchone()[0]  # noqa: S608 because, as above, names are our own
         for column in (name for name, kind in columns.items() if _is_sealed_kind(kind)):
-            if connection.execute(f"SELECT 1 FROM {table} WHERE NOT is_sealed({column}) LIMIT 1").fetchone():  # noqa: S608 as above
+            if connection.execute(f"SELECT 1 FROM {table} WHERE NOT is_sealed({column}) LIMIT 1").fetchone():  # noqa: S608 because, as above, names are our own
                 return f"a {column} of {table} is not what was written"
     if connection.execute("SELECT id, sum FROM contents").fetchall() != [(1, total)]:
         return "its contents do not add up to what was written with the last transaction"

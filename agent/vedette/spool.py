@@ -299,7 +299,7 @@ class Spool:
         return taken
 
     def _in_order(self, shelves: Sequence[sqlite3.Connection], where: str = "", *values: str) -> Iterator[_Row]:
-        query = f"SELECT number, bytes, episode, at FROM alerts {where} ORDER BY number"  # noqa: S608 `where` is one of this class's own
+        query = f"SELECT number, bytes, episode, at FROM alerts {where} ORDER BY number"  # noqa: S608 because `where` is one of this class's own
         rows = heapq.merge(*(shelf.execute(query, values) for shelf in shelves))
         return (_Row(*row) for row in rows if row[0] not in self._gone)
 

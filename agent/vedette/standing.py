@@ -15,6 +15,7 @@ from vedette.engine import Engine
 from vedette.health import resident_bytes
 from vedette.inbox import Inbox
 from vedette.intake import Intake
+from vedette.logs import say_change
 from vedette.mqtt import Connection
 from vedette.rollout import Rollout
 from vedette.spool import Spool
@@ -94,8 +95,10 @@ class Standing:
             self._rates = {name: round(max(0, count - self._received.get(name, count)) / passed, 3) for name, count in received.items()}
         self._counted, self._received = now, received
         lost = self._inbox.dropped, self._spool.dropped.total()
-        self._is_flooded = _say_change(self._is_flooded, lost[0] > self._lost[0], self._FLOODED, "readings are no longer dropped")
-        self._is_overfull = _say_change(self._is_overfull, lost[1] > self._lost[1], self._OVERFULL, "alerts are no longer dropped")
+        was_flooded, was_overfull = self._is_flooded, self._is_overfull
+        self._is_flooded, self._is_overfull = lost[0] > self._lost[0], lost[1] > self._lost[1]
+        say_change(log, self._FLOODED, "readings are no longer dropped", before=was_flooded, now=self._is_flooded)
+        say_change(log, self._OVERFULL, "alerts are no longer dropped", before=was_overfull, now=self._is_overfull)
         self._lost = lost
 
     def degraded(self) -> Iterator[str]:
@@ -157,10 +160,3 @@ class Standing:
         "readings are dropped: more arrive than can be scored (dropped in the stats); let devices send less often, or watch fewer streams"
     )
     _OVERFULL = "alerts are dropped: the spool is full (spool in the stats); bring the broker back, or raise the caps under spool"
-
-
-def _say_change(before: bool, now: bool, begins: str, ends: str) -> bool:
-    """Log a line where something begins or ends."""
-    if now != before:
-        log.log(logging.WARNING if now else logging.INFO, "%s", begins if now else ends)
-    return now

@@ -22,6 +22,7 @@ from vedette.contract.bundle import SUFFIX, Bundle, open_bundle, read, read_file
 from vedette.contract.errors import BundleError, ConfigError, DigestError, ScoreError
 from vedette.contract.manifest import Manifest
 from vedette.contract.scores import Scorer
+from vedette.disk import sync_folder
 from vedette.proving import prove
 from vedette.records import Entry, Record
 from vedette.runtimes import load_scorer
@@ -336,14 +337,14 @@ class Store:
             unproved.unlink()
             # Whoever installs it knows it by its name, not by where it was tried.
             raise type(error)(str(error).replace(str(unproved), f"{manifest.name} {manifest.version}")) from error
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
     def _write(self, name: str, record: Record) -> None:
         path = self.record_file(name)
         fresh = path.with_name(f".{path.name}")
         self._write_out(fresh, msgspec.json.format(msgspec.json.encode(record), indent=1))
         fresh.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
         kept = {path.name} | {f"{e.version}{SUFFIX}" for e in (record.live, record.previous, record.candidate) if e}
         for file in path.parent.iterdir():
             if file.name not in kept:
@@ -361,7 +362,7 @@ class Store:
                 for made in (self._models, self._models / ".lock", folder):
                     self._own(made)
                 for parent in (self._state_dir, self._models):
-                    _sync_folder(parent)
+                    sync_folder(parent)
                 yield self.record(name)
         except OSError as error:
             raise BundleError(f"{error.filename or folder}: {error.strerror}; is this user allowed to write there?") from error
@@ -382,14 +383,6 @@ class Store:
         if os.geteuid() == 0:
             owner = self._state_dir.stat()
             os.chown(path, owner.st_uid, owner.st_gid)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _lock(descriptor: int, patience_s: float) -> None:

@@ -20,6 +20,7 @@ from vedette.contract.readings import Decoder, Message, Readings
 from vedette.contract.scores import RawScores, Scores
 from vedette.contract.windows import Times
 from vedette.detector import Detector, Windowed
+from vedette.logs import say_change
 
 log = logging.getLogger(__name__)
 
@@ -209,12 +210,17 @@ class StreamPipeline:
 
     def say_scoring(self, fault: str | None) -> None:
         """Log where the model begins to fail, and where it is well again; None is that it is."""
-        self._unscored = _say_change(f"stream {self.name}: windows cannot be scored", self._unscored, fault)
+        self._unscored = self._say_change("windows cannot be scored", self._unscored, fault)
 
     @property
     def unscored(self) -> str | None:
         """Why the last windows could not be scored; None where they could."""
         return self._unscored
+
+    def _say_change(self, what: str, before: str | None, now: str | None) -> str | None:
+        what = f"stream {self.name}: {what}"
+        say_change(log, f"{what}: {now}", f"{what}: no longer so", before=before is not None, now=now is not None)
+        return now
 
     def _model_counts(self) -> dict[str, int]:
         """What the present detector and those before it have counted."""
@@ -291,16 +297,7 @@ class StreamPipeline:
             causes = self.detector.explain(windowed.batch.windows[finding.window], windowed.raw[finding.window])
         except ScoreError as error:
             # An alert without its reasons is worth more than none.
-            self._unexplained = _say_change(f"stream {self.name}: alerts cannot be explained", self._unexplained, str(error))
+            self._unexplained = self._say_change("alerts cannot be explained", self._unexplained, str(error))
             return finding
-        self._unexplained = _say_change(f"stream {self.name}: alerts cannot be explained", self._unexplained, None)
+        self._unexplained = self._say_change("alerts cannot be explained", self._unexplained, None)
         return finding._replace(alert=msgspec.structs.replace(finding.alert, explanation=causes))
-
-
-def _say_change(what: str, before: str | None, now: str | None) -> str | None:
-    """Log that something begins to fail, or that it does no more; a fault that goes on is said once."""
-    if now is not None and before is None:
-        log.warning("%s: %s", what, now)
-    elif now is None and before is not None:
-        log.info("%s: no longer so", what)
-    return now

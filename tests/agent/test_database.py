@@ -211,7 +211,7 @@ def test_two_threads_take_turns(tmp_path: Path) -> None:
                     with database.transaction() as connection:
                         connection.execute("INSERT INTO notes (text) VALUES (?)", (f"{name}-{number}",))
                         connection.execute("INSERT INTO notes (text) VALUES (?)", (f"{name}-{number}",))
-            except BaseException as error:  # noqa: BLE001 a thread's failure is told by the test
+            except BaseException as error:  # noqa: BLE001 because a thread's failure is told by the test
                 faults.append(error)
 
         threads = [threading.Thread(target=write, args=(name,)) for name in "ab"]

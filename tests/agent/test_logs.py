@@ -13,8 +13,10 @@ from agents import Agent, Reader, Watcher, episode, write_config
 from brokers import Mosquitto, free_port
 from bundles import install, make_bundle
 from chaos.disk_faults import FullDisk, Unavailable
+from vedette import config
 from vedette.logs import Faults
-from vedette.stream import _say_change
+from vedette.pipeline import Pipeline
+from vedette.store import Store
 
 TOPIC = "plant/north/fridge/f-1/telemetry"
 
@@ -112,13 +114,15 @@ def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:
         assert line.startswith("ERROR") and "is set aside as spool.db.damaged-" in line
 
 
-def test_windows_that_cannot_be_scored_are_said_once_and_so_is_their_end(caplog: pytest.LogCaptureFixture) -> None:
+def test_windows_that_cannot_be_scored_are_said_once_and_so_is_their_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    install(tmp_path / "state", make_bundle())
+    agent = config.load(write_config(tmp_path, "mqtt://nobody"))
+    (stream,) = Pipeline(agent, Store(tmp_path / "state").open_live).streams
     caplog.set_level(logging.INFO)
-    state = None
     for fault in (None, "no memory", "no memory", "another", None, None, "no memory"):
-        state = _say_change("stream x: windows cannot be scored", state, fault)
+        stream.say_scoring(fault)
     assert [record.getMessage() for record in caplog.records] == [
-        "stream x: windows cannot be scored: no memory",
-        "stream x: windows cannot be scored: no longer so",
-        "stream x: windows cannot be scored: no memory",
+        "stream fridges: windows cannot be scored: no memory",
+        "stream fridges: windows cannot be scored: no longer so",
+        "stream fridges: windows cannot be scored: no memory",
     ]

@@ -19,8 +19,9 @@ from paho.mqtt.properties import Properties
 
 from brokers import Mosquitto
 from chaos.packets import framed
-from vedette.network import MOST_UNSENT, Client, Network, ReadAhead
+from vedette.network import Client, Network
 from vedette.packets import Burst, Packets
+from vedette.read_ahead import MOST_UNSENT, ReadAhead
 from vedette.websocket import WebSocket
 
 Arrived = tuple[str, bytes, int, bool]

@@ -82,7 +82,7 @@ class BreakableDatabase(Database):
     broken = False
 
     @contextmanager
-    def transaction(self) -> Iterator:  # type: ignore[type-arg]  # as its parent's
+    def transaction(self) -> Iterator:  # type: ignore[type-arg]  # because its parent's is so
         with super().transaction() as connection:
             yield connection
             if self.broken:

@@ -20,7 +20,7 @@ _SHIM = Path(__file__).with_name("failing_disk.c")
 _WRITING, _READING = 1, 2
 
 
-class Unavailable(Exception):  # noqa: N818 it is no error of a program: this system cannot make the fault
+class Unavailable(Exception):  # noqa: N818 because it is no error of a program: this system cannot make the fault
     """Why a fault cannot be made here."""
 
 

@@ -198,7 +198,7 @@ def _array(contents: dict[str, bytes], name: str, dimensions: int) -> Rows:
         raise FormatError(f"no {name} in it")
     try:
         array: Rows = np.lib.format.read_array(io.BytesIO(contents.pop(name)), allow_pickle=False)
-    except Exception as error:  # what numpy's reader raises on bytes that it did not write is a dozen kinds, and means one thing
+    except Exception as error:  # because what numpy's reader raises on bytes that it did not write is a dozen kinds, and means one thing
         raise FormatError(f"{name}: {error}") from error
     if array.dtype != np.dtype("<f4") or array.ndim != dimensions:
         raise FormatError(f"{name}: expected float32 with {dimensions} dimensions")

@@ -42,7 +42,7 @@ def decode(data: bytes) -> dict[str, Any]:
     """
     try:
         document = _DECODER.decode(data)
-    except Exception as error:  # what numpy's and msgspec's readers raise on damaged bytes is a dozen kinds, and means one thing
+    except Exception as error:  # because what numpy's and msgspec's readers raise on damaged bytes is a dozen kinds, and means one thing
         raise SavedError(f"a saved state cannot be read: {error}") from error
     if document.format != FORMAT:
         raise SavedError(f"a saved state is of format {document.format}, and this version reads {FORMAT}")
